@@ -1,0 +1,67 @@
+"""Play the best mean so far, but explore with a small probability. Any reward unit."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from armfold.core import masked, random
+from armfold.core.bandits import arms as _arms
+from armfold.core.bandits.arms import State, per_arm
+from armfold.core.check import check_number, check_size
+from armfold.core.types import Bandit, Scalar
+
+
+def exploration(state: State, *, epsilon: Scalar, decay: Scalar, dtype: torch.dtype) -> Tensor:
+    """Probability [*B] of exploring at this step: min(1, epsilon / t^decay)."""
+    time = _arms.time(state, dtype).squeeze(-1)
+    return (epsilon * torch.exp(-decay * torch.log(time))).clamp(max=1)
+
+
+def select(
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None = None,
+    *,
+    epsilon: Scalar = 0.1,
+    decay: Scalar = 0.0,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """A uniform arm with probability `exploration`, otherwise the best mean, unplayed arms first: int64 [*B]."""
+    _arms.check_select(state.pulls, rng, obs)
+    greedy = masked.argmax(_arms.unplayed_first(state, _arms.mean(state, dtype)), random.fold_in(rng, 0))
+    any_arm = random.randint(random.fold_in(rng, 1), high=state.pulls.shape[-1])
+    explore = random.bernoulli(random.fold_in(rng, 2), exploration(state, epsilon=epsilon, decay=decay, dtype=dtype))
+    return torch.where(explore, any_arm, greedy)
+
+
+def policy(
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None = None,
+    *,
+    epsilon: Scalar = 0.1,
+    decay: Scalar = 0.0,
+    dtype: torch.dtype = torch.float32,
+    samples: int | None = None,
+) -> Tensor:
+    """Exact law of `select`, [*B, K]. `samples` is not used."""
+    _arms.check_select(state.pulls, rng, obs)
+    greedy = masked.argmax_probs(_arms.unplayed_first(state, _arms.mean(state, dtype)))
+    explore = exploration(state, epsilon=epsilon, decay=decay, dtype=dtype).unsqueeze(-1)
+    return explore / state.pulls.shape[-1] + (1 - explore) * greedy
+
+
+def epsilon_greedy(
+    *, arms: int, epsilon: Scalar = 0.1, decay: Scalar = 0.0, dtype: torch.dtype = torch.float32
+) -> Bandit:
+    """Epsilon-greedy: explore with probability min(1, epsilon / t^decay).
+
+    arms: K >= 2. epsilon in [0, 1]; decay >= 0 (0 keeps epsilon constant); each a number or a tensor [*B].
+    Raises ValueError for values outside. Source: Sutton and Barto 2018, section 2.2; Auer et al. 2002, figure 3.
+    """
+    check_size("arms", arms, low=2)
+    check_number("epsilon", epsilon, low=0.0, high=1.0)
+    check_number("decay", decay, low=0.0)
+    tunables = {"epsilon": epsilon, "decay": decay, "dtype": dtype}
+    return Bandit(partial(_arms.init, arms=arms), partial(select, **tunables), _arms.update, partial(policy, **tunables))

@@ -1,0 +1,128 @@
+"""Linear contextual bandits with a weight vector of its own for each arm (disjoint). Any reward unit.
+
+Contexts are [*B, K, d]: one feature vector for each arm; where all arms share a context it is repeated.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from armfold.core import masked, random
+from armfold.core.bandits import arms as _arms
+from armfold.core.bandits.arms import per_arm
+from armfold.core.bayes import linear
+from armfold.core.check import check_key, check_number, check_size, require_obs
+from armfold.core.types import Bandit, Scalar
+
+
+class State(NamedTuple):
+    """A linear posterior for each arm."""
+
+    pulls: Tensor  # [*B, K] int64, plays; saturates at 2**63 - 1
+    covariance: Tensor  # [*B, K, d, d] float, of unit noise
+    moment: Tensor  # [*B, K, d] float, reward unit
+
+
+def init(
+    rng: Tensor, *, arms: int, features: int, ridge: Scalar = 1.0, dtype: torch.dtype = torch.float32
+) -> State:
+    """The prior of every arm, for each key in rng [*B, 2]."""
+    check_key(rng)
+    batch = (*rng.shape[:-1], arms)
+    pulls = torch.zeros(batch, dtype=torch.int64, device=rng.device)
+    return State(
+        pulls, *linear.init(batch, features=features, ridge=per_arm(ridge), dtype=dtype, device=rng.device)
+    )
+
+
+def scores(state: State, obs: Tensor | None) -> linear.Score:
+    """Posterior of every arm's expected reward in the contexts obs [*B, K, d]."""
+    return linear.score(linear.State(state.covariance, state.moment), _contexts(state, obs))
+
+
+def _contexts(state: State, obs: Tensor | None) -> Tensor:
+    *batch, arms, features = state.moment.shape
+    return require_obs(obs, batch, arms, features).to(state.moment.dtype)
+
+
+def update(
+    state: State, rng: Tensor, obs: Tensor | None, action: Tensor, reward: Tensor, *, propensity: Tensor | None = None
+) -> State:
+    """The played arm's posterior given its context obs[action] and the reward. `rng`, `propensity` are not used."""
+    x = _contexts(state, obs)
+    played = _arms.chosen(state.pulls, action, reward)
+    y = torch.nan_to_num(reward, nan=0.0, posinf=0.0, neginf=0.0).unsqueeze(-1).to(x.dtype)
+    posterior = linear.State(state.covariance, state.moment)
+    return State(_arms.add_pull(state.pulls, played), *linear.update(posterior, x, y, played.to(x.dtype)))
+
+
+def ucb_index(state: State, obs: Tensor | None, *, alpha: Scalar = 1.0) -> Tensor:
+    """mean + alpha standard deviations of every arm's score, [*B, K]."""
+    score = scores(state, obs)
+    return score.mean + per_arm(alpha) * torch.sqrt(score.variance)
+
+
+def ucb_select(state: State, rng: Tensor, obs: Tensor | None = None, *, alpha: Scalar = 1.0) -> Tensor:
+    """The arm of largest upper bound in its context, ties at random: int64 [*B]."""
+    check_key(rng, state.pulls.shape[:-1])
+    return masked.argmax(ucb_index(state, obs, alpha=alpha), rng)
+
+
+def ucb_policy(
+    state: State, rng: Tensor, obs: Tensor | None = None, *, alpha: Scalar = 1.0, samples: int | None = None
+) -> Tensor:
+    """Exact law of `ucb_select`, [*B, K]: uniform over the ties. `samples` is not used."""
+    check_key(rng, state.pulls.shape[:-1])
+    return masked.argmax_probs(ucb_index(state, obs, alpha=alpha))
+
+
+def _init(arms: int, features: int, ridge: Scalar, dtype: torch.dtype) -> partial[State]:
+    check_size("arms", arms, low=2)
+    check_size("features", features)
+    check_number("ridge", ridge, low=0.0, open_low=True)
+    return partial(init, arms=arms, features=features, ridge=ridge, dtype=dtype)
+
+
+def lin_ucb(
+    *, arms: int, features: int, alpha: Scalar = 1.0, ridge: Scalar = 1.0, dtype: torch.dtype = torch.float32
+) -> Bandit:
+    """LinUCB, disjoint: ridge regression for each arm, and alpha standard deviations of optimism.
+
+    arms: K >= 2; features: d >= 1. alpha >= 0 in the reward's unit, ridge > 0; each a number or a tensor [*B].
+    Raises ValueError for values outside, ShapeError for contexts that are not [*B, K, d].
+    Source: Li, Chu, Langford and Schapire 2010, algorithm 1.
+    """
+    check_number("alpha", alpha, low=0.0)
+    tunables = {"alpha": alpha}
+    return Bandit(
+        _init(arms, features, ridge, dtype), partial(ucb_select, **tunables), update, partial(ucb_policy, **tunables)
+    )
+
+
+def ts_select(state: State, rng: Tensor, obs: Tensor | None = None, *, scale: Scalar = 0.1) -> Tensor:
+    """The arm of largest drawn score: int64 [*B].
+
+    With disjoint posteriors the scores x'w are independent normals across arms, so drawing them is exact and no
+    weight vector need be drawn.
+    """
+    check_key(rng, state.pulls.shape[:-1])
+    score = scores(state, obs)
+    noise = random.normal(random.fold_in(rng, 0), score.mean.shape[-1:], dtype=score.mean.dtype)
+    drawn = score.mean + per_arm(scale) * torch.sqrt(score.variance) * noise
+    return masked.argmax(drawn, random.fold_in(rng, 1))
+
+
+def lin_ts(
+    *, arms: int, features: int, scale: Scalar = 0.1, ridge: Scalar = 1.0, dtype: torch.dtype = torch.float32
+) -> Bandit:
+    """Linear Thompson sampling, disjoint: each arm's score is drawn from its exact posterior.
+
+    arms: K >= 2; features: d >= 1. scale >= 0 is the noise's standard deviation in the reward's unit, ridge > 0;
+    each a number or a tensor [*B]. `policy` is a Monte Carlo estimate. Raises ValueError for values outside,
+    ShapeError for contexts that are not [*B, K, d]. Source: Agrawal and Goyal 2013 (contextual), algorithm 1.
+    """
+    check_number("scale", scale, low=0.0)
+    draw = partial(ts_select, scale=scale)
+    return Bandit(_init(arms, features, ridge, dtype), draw, update, partial(_arms.sampled_policy, select=draw))

@@ -1,0 +1,63 @@
+"""Every bandit algorithm by name, with what a user wants to know before choosing one."""
+
+import inspect
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from armfold.core.bandits.quantile import bayes_ucb
+from armfold.core.bandits.greedy import epsilon_greedy
+from armfold.core.bandits.divergence import imed, kl_ucb, kl_ucb_pp
+from armfold.core.bandits.linear import lin_ts, lin_ucb
+from armfold.core.bandits.thompson import beta_ts, gaussian_ts
+from armfold.core.bandits.ucb import moss, ucb1, ucb_v
+from armfold.core.types import Bandit
+
+_STRUCTURE = ("arms", "features", "dtype")
+
+
+class Algorithm(NamedTuple):
+    """An entry of the registry."""
+
+    name: str
+    make: Callable[..., Bandit]  # keyword arguments only: arms, features where contextual, tunables, dtype
+    rewards: Literal["unit", "real"]  # the rewards it is meant for: [0, 1], or any
+
+    @property
+    def contextual(self) -> bool:
+        """Whether it needs obs [*B, K, d]."""
+        return "features" in inspect.signature(self.make).parameters
+
+    @property
+    def tunables(self) -> dict[str, float]:
+        """Its float tunables and their defaults."""
+        parameters = inspect.signature(self.make).parameters.values()
+        return {p.name: float(p.default) for p in parameters if p.name not in _STRUCTURE}
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return inspect.cleandoc(self.make.__doc__ or "").splitlines()[0]
+
+    @property
+    def source(self) -> str:
+        """The paper that its docstring names."""
+        return " ".join((self.make.__doc__ or "").split("Source:")[1].split()).rstrip(".")
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    algorithm.name: algorithm
+    for algorithm in (
+        Algorithm("epsilon_greedy", epsilon_greedy, "real"),
+        Algorithm("ucb1", ucb1, "unit"),
+        Algorithm("ucb_v", ucb_v, "unit"),
+        Algorithm("moss", moss, "unit"),
+        Algorithm("kl_ucb", kl_ucb, "unit"),
+        Algorithm("kl_ucb_pp", kl_ucb_pp, "unit"),
+        Algorithm("bayes_ucb", bayes_ucb, "unit"),
+        Algorithm("imed", imed, "unit"),
+        Algorithm("beta_ts", beta_ts, "unit"),
+        Algorithm("gaussian_ts", gaussian_ts, "real"),
+        Algorithm("lin_ucb", lin_ucb, "real"),
+        Algorithm("lin_ts", lin_ts, "real"),
+    )
+}

@@ -1,0 +1,27 @@
+"""What bandit environments share: reading the value of the arm that was pulled."""
+
+import torch
+from torch import Tensor
+
+from armfold.core import random
+from armfold.core.check import check_action
+
+
+def pick(values: Tensor, action: Tensor) -> Tensor:
+    """values[action] for values [*B, K] float and action int64 [*B]; NaN for an action outside [0, K)."""
+    check_action(action, values.shape[:-1])
+    arms = values.shape[-1]
+    # A masked sum, not a gather: it is a vector operation over lanes, and an action outside needs no clamp.
+    hot = torch.arange(arms, device=values.device) == action.unsqueeze(-1)
+    chosen = torch.where(hot, values, 0).sum(-1)
+    return torch.where((action >= 0) & (action < arms), chosen, torch.nan)
+
+
+def coin(rng: Tensor, p: Tensor, action: Tensor) -> Tensor:
+    """A Bernoulli reward, float [*B], of the pulled arm's p [*B, K]; NaN for an action outside [0, K).
+
+    The draw depends on the key and the arm alone, so that learners who share a key meet the same coins.
+    """
+    chosen = pick(p, action)
+    heads = random.bernoulli(random.skip(rng, action), chosen)
+    return torch.where(torch.isnan(chosen), chosen, heads.to(p.dtype))

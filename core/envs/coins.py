@@ -1,0 +1,95 @@
+"""Bernoulli arms: fixed, or drifting by a clipped random walk. Rewards 0 and 1."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from armfold.core import random
+from armfold.core.check import ShapeError, check_key, check_number, check_size
+from armfold.core.envs.arms import coin
+from armfold.core.types import BanditEnv, Scalar
+
+
+class State(NamedTuple):
+    """The arms of each lane."""
+
+    p: Tensor  # [*B, K] float32, probability of a reward of 1
+
+
+def init_fixed(rng: Tensor, *, p: Tensor) -> State:
+    """The arms p [K], or [*B, K], in every lane of rng [*B, 2]."""
+    check_key(rng)
+    return State(p.to(torch.float32).expand(*rng.shape[:-1], p.shape[-1]).clone())
+
+
+def init_uniform(rng: Tensor, *, arms: int) -> State:
+    """Arms p ~ U(0, 1), drawn for each lane of rng [*B, 2]."""
+    return State(random.uniform(rng, (arms,)))
+
+
+def observe(state: State) -> None:
+    """No context."""
+    return None
+
+
+def means(state: State) -> Tensor:
+    """Expected rewards now, [*B, K]."""
+    return state.p.clone()
+
+
+def pull(state: State, rng: Tensor, action: Tensor) -> tuple[State, Tensor]:
+    """A coin of the pulled arm."""
+    return state, coin(rng, state.p, action)
+
+
+def _check_p(p: Sequence[float] | Tensor | None, arms: int | None) -> Tensor | int:
+    """The arms as a tensor, or their number where they are to be drawn."""
+    if (p is None) == (arms is None):
+        raise ValueError(f"give either p or arms, got p={p!r}, arms={arms!r}")
+    if p is None:
+        check_size("arms", arms or 0, low=2)
+        return arms or 0
+    if not isinstance(p, Tensor):
+        for i, value in enumerate(p):
+            check_number(f"p[{i}]", value, low=0.0, high=1.0)
+        p = torch.tensor(tuple(p), dtype=torch.float32)
+    if p.ndim == 0 or p.shape[-1] < 2 or not p.is_floating_point():
+        raise ShapeError(f"p must be floating [K] or [*B, K] with K >= 2, got {p.dtype} {tuple(p.shape)}")
+    return p
+
+
+def _init(p: Sequence[float] | Tensor | None, arms: int | None) -> partial[State]:
+    given = _check_p(p, arms)
+    return partial(init_uniform, arms=given) if isinstance(given, int) else partial(init_fixed, p=given)
+
+
+def bernoulli(*, p: Sequence[float] | Tensor | None = None, arms: int | None = None) -> BanditEnv:
+    """Bernoulli arms that stay: p as given, or p ~ U(0, 1) for each lane.
+
+    p: K >= 2 probabilities, or a tensor [K] or [*B, K]; or arms: K. Raises ValueError for values outside [0, 1].
+    Source: Robbins 1952.
+    """
+    return BanditEnv(_init(p, arms), observe, means, pull)
+
+
+def drift(state: State, rng: Tensor, action: Tensor, *, sigma: Scalar = 0.1) -> tuple[State, Tensor]:
+    """A coin of the pulled arm; then every p takes a step N(0, sigma^2) and is clipped to [0, 1]."""
+    reward = coin(random.fold_in(rng, 0), state.p, action)
+    step = random.normal(random.fold_in(rng, 1), state.p.shape[-1:])
+    scale = sigma.unsqueeze(-1) if isinstance(sigma, Tensor) else sigma
+    return State((state.p + scale * step).clamp(0, 1)), reward
+
+
+def drifting(
+    *, p: Sequence[float] | Tensor | None = None, arms: int | None = None, sigma: Scalar = 0.1
+) -> BanditEnv:
+    """Bernoulli arms that drift: each p walks by N(0, sigma^2) a step, clipped to [0, 1].
+
+    p: K >= 2 probabilities to start from, or a tensor [K] or [*B, K]; or arms: K, drawn from U(0, 1).
+    sigma >= 0: a number or a tensor [*B]. Raises ValueError for values outside. Source: Slivkins and Upfal 2008.
+    """
+    check_number("sigma", sigma, low=0.0)
+    return BanditEnv(_init(p, arms), observe, means, partial(drift, sigma=sigma))

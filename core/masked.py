@@ -1,0 +1,54 @@
+"""Choosing under a mask, written once. Illegal and NaN entries are never chosen; where nothing is left to choose,
+actions are -1 and probabilities 0, which is the flag that callers look for."""
+
+import torch
+from torch import Tensor
+
+from armfold.core import random
+
+
+def _usable(x: Tensor, legal: Tensor | None) -> Tensor:
+    usable = x == x  # not NaN; torch.isnan has no vector code on CPUs
+    return usable if legal is None else usable & legal
+
+
+def ties(x: Tensor, legal: Tensor | None = None) -> Tensor:
+    """Bool [*B, K]: the usable entries of `x` [*B, K] that equal its largest usable one."""
+    usable = _usable(x, legal)
+    best = torch.where(usable, x, -torch.inf).amax(-1, keepdim=True)
+    return usable & (x == best)
+
+
+def argmax(x: Tensor, rng: Tensor, legal: Tensor | None = None) -> Tensor:
+    """Position of the largest entry along the last axis, ties broken uniformly at random by the lane's key.
+
+    x [*B, K] float; rng [*B, 2]; legal bool [*B, K] or None. Returns int64 [*B], -1 where nothing is usable.
+    """
+    priority = torch.where(ties(x, legal), random.bits(rng, x.shape[-1:]), -1)
+    return torch.where(priority.amax(-1) >= 0, priority.argmax(-1), -1)
+
+
+def argmax_probs(x: Tensor, legal: Tensor | None = None) -> Tensor:
+    """The law of `argmax` over its rng: [*B, K], uniform over the ties, all 0 where nothing is usable."""
+    tied = ties(x, legal).to(x.dtype)
+    return tied / tied.sum(-1, keepdim=True).clamp(min=1)
+
+
+def log_softmax(logits: Tensor, legal: Tensor | None = None) -> Tensor:
+    """Log-probabilities [*B, K] over the usable entries, -inf elsewhere."""
+    usable = _usable(logits, legal)
+    some = usable.any(-1, keepdim=True)
+    logp = torch.log_softmax(torch.where(usable | ~some, torch.nan_to_num(logits), -torch.inf), -1)
+    return torch.where(usable, logp, -torch.inf)
+
+
+def softmax(logits: Tensor, legal: Tensor | None = None) -> Tensor:
+    """Probabilities [*B, K] over the usable entries, 0 elsewhere."""
+    return torch.exp(log_softmax(logits, legal))
+
+
+def categorical(rng: Tensor, logits: Tensor, legal: Tensor | None = None) -> Tensor:
+    """A draw from softmax(logits) over the usable entries (Gumbel-max): int64 [*B], -1 where nothing is usable."""
+    usable = _usable(logits, legal)
+    action = random.categorical(rng, torch.where(usable, logits, -torch.inf))
+    return torch.where(usable.any(-1), action, -1)
