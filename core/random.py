@@ -224,7 +224,8 @@ def gamma(rng: Tensor, concentration: Tensor) -> Tensor:
 
 def beta(rng: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Beta draws, of the shape [*B, *S] of a > 0 and b > 0: a ratio of two gammas, taken in logs. See `gamma`."""
-    a, b = torch.broadcast_tensors(a, b)
+    shape = torch.broadcast_shapes(a.shape, b.shape)
+    a, b = a.expand(shape), b.expand(shape)
     pair = torch.cat([_items(rng, name, x).movedim(-1, 0) for name, x in (("a", a), ("b", b))])  # lanes last
     log_a, log_b = _loggamma(rng, pair.movedim(0, -1)).chunk(2, -1)
     return torch.sigmoid(log_a - log_b).reshape(a.shape)

@@ -1,5 +1,7 @@
 """A bandit in an environment, one step at a time. A run is a fold of `step` over time."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -71,9 +73,19 @@ def rescale_rewards(bandit: Bandit, low: float, high: float) -> Bandit:
     if not low < high:
         raise ValueError(f"reward_range must be (low, high) with low < high, got ({low}, {high})")
 
-    def update(
-        state: State, rng: Tensor, obs: Tensor | None, action: Tensor, reward: Tensor, *, propensity: Tensor | None = None
-    ) -> State:
-        return bandit.update(state, rng, obs, action, (reward - low) / (high - low), propensity=propensity)
+    return bandit._replace(update=partial(_rescaled_update, update=bandit.update, low=low, high=high))
 
-    return bandit._replace(update=update)
+
+def _rescaled_update(
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None,
+    action: Tensor,
+    reward: Tensor,
+    *,
+    update: Callable[..., State],
+    low: float,
+    high: float,
+    propensity: Tensor | None = None,
+) -> State:
+    return update(state, rng, obs, action, (reward - low) / (high - low), propensity=propensity)

@@ -53,11 +53,19 @@ def _stirling_error(x: Tensor) -> Tensor:
     return series + (x + 0.5) * torch.log1p(1 / x) - 1 + (x + 1.5) * torch.log1p(1 / (x + 1)) - 1
 
 
-# Gauss-Legendre nodes and weights on [0, 1], 16 points (Abramowitz and Stegun 1964, table 25.4).
-_HALF_NODES = (0.0950125098, 0.2816035508, 0.4580167777, 0.6178762444, 0.7554044084, 0.8656312024, 0.9445750231, 0.9894009350)  # fmt: skip
-_HALF_WEIGHTS = (0.1894506105, 0.1826034150, 0.1691565194, 0.1495959888, 0.1246289713, 0.0951585117, 0.0622535239, 0.0271524594)  # fmt: skip
-_NODES = tuple((1 + s * x) / 2 for s in (-1, 1) for x in _HALF_NODES)
-_WEIGHTS = tuple(w / 2 for _ in (-1, 1) for w in _HALF_WEIGHTS)
+# Gauss-Legendre on [0, 1], 16 points: positive nodes and weights on [-1, 1] (Abramowitz and Stegun 1964, table 25.4).
+_GAUSS = (
+    (0.0950125098, 0.1894506105),
+    (0.2816035508, 0.1826034150),
+    (0.4580167777, 0.1691565194),
+    (0.6178762444, 0.1495959888),
+    (0.7554044084, 0.1246289713),
+    (0.8656312024, 0.0951585117),
+    (0.9445750231, 0.0622535239),
+    (0.9894009350, 0.0271524594),
+)
+_NODES = tuple((1 + sign * x) / 2 for sign in (-1, 1) for x, _ in _GAUSS)
+_WEIGHTS = tuple(w / 2 for _ in (-1, 1) for _, w in _GAUSS)
 _DROP = 18.0  # nats below the density at the lower end, where the quadrature stops
 
 

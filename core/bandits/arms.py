@@ -92,9 +92,7 @@ def select(state: State, rng: Tensor, obs: Tensor | None = None, *, index: Index
     return masked.argmax(index(state), rng)
 
 
-def policy(
-    state: State, rng: Tensor, obs: Tensor | None = None, *, index: Index, samples: int | None = None
-) -> Tensor:
+def policy(state: State, rng: Tensor, obs: Tensor | None = None, *, index: Index, samples: int | None = None) -> Tensor:
     """Exact law of `select`, [*B, K]: uniform over the ties. `samples` is not used."""
     check_select(state.pulls, rng, obs)
     return masked.argmax_probs(index(state))

@@ -1,4 +1,4 @@
-"""Upper confidence bounds by the Bernoulli divergence, and IMED, their index of minimum divergence. Rewards in [0, 1]."""
+"""Upper confidence bounds by the Bernoulli divergence, and IMED, the index of least divergence. Rewards in [0, 1]."""
 
 import math
 from functools import partial

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from armfold.core import masked, random
 from armfold.core.bandits import arms as _arms
-from armfold.core.bandits.arms import State, per_arm
+from armfold.core.bandits.arms import State
 from armfold.core.check import check_number, check_size
 from armfold.core.types import Bandit, Scalar
 
@@ -63,5 +63,9 @@ def epsilon_greedy(
     check_size("arms", arms, low=2)
     check_number("epsilon", epsilon, low=0.0, high=1.0)
     check_number("decay", decay, low=0.0)
-    tunables = {"epsilon": epsilon, "decay": decay, "dtype": dtype}
-    return Bandit(partial(_arms.init, arms=arms), partial(select, **tunables), _arms.update, partial(policy, **tunables))
+    return Bandit(
+        partial(_arms.init, arms=arms),
+        partial(select, epsilon=epsilon, decay=decay, dtype=dtype),
+        _arms.update,
+        partial(policy, epsilon=epsilon, decay=decay, dtype=dtype),
+    )

@@ -25,16 +25,12 @@ class State(NamedTuple):
     moment: Tensor  # [*B, K, d] float, reward unit
 
 
-def init(
-    rng: Tensor, *, arms: int, features: int, ridge: Scalar = 1.0, dtype: torch.dtype = torch.float32
-) -> State:
+def init(rng: Tensor, *, arms: int, features: int, ridge: Scalar = 1.0, dtype: torch.dtype = torch.float32) -> State:
     """The prior of every arm, for each key in rng [*B, 2]."""
     check_key(rng)
     batch = (*rng.shape[:-1], arms)
     pulls = torch.zeros(batch, dtype=torch.int64, device=rng.device)
-    return State(
-        pulls, *linear.init(batch, features=features, ridge=per_arm(ridge), dtype=dtype, device=rng.device)
-    )
+    return State(pulls, *linear.init(batch, features=features, ridge=per_arm(ridge), dtype=dtype, device=rng.device))
 
 
 def scores(state: State, obs: Tensor | None) -> linear.Score:
@@ -95,10 +91,8 @@ def lin_ucb(
     Source: Li, Chu, Langford and Schapire 2010, algorithm 1.
     """
     check_number("alpha", alpha, low=0.0)
-    tunables = {"alpha": alpha}
-    return Bandit(
-        _init(arms, features, ridge, dtype), partial(ucb_select, **tunables), update, partial(ucb_policy, **tunables)
-    )
+    prior = _init(arms, features, ridge, dtype)
+    return Bandit(prior, partial(ucb_select, alpha=alpha), update, partial(ucb_policy, alpha=alpha))
 
 
 def ts_select(state: State, rng: Tensor, obs: Tensor | None = None, *, scale: Scalar = 0.1) -> Tensor:

@@ -4,10 +4,10 @@ import inspect
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from armfold.core.bandits.quantile import bayes_ucb
-from armfold.core.bandits.greedy import epsilon_greedy
 from armfold.core.bandits.divergence import imed, kl_ucb, kl_ucb_pp
+from armfold.core.bandits.greedy import epsilon_greedy
 from armfold.core.bandits.linear import lin_ts, lin_ucb
+from armfold.core.bandits.quantile import bayes_ucb
 from armfold.core.bandits.thompson import beta_ts, gaussian_ts
 from armfold.core.bandits.ucb import moss, ucb1, ucb_v
 from armfold.core.types import Bandit

@@ -35,9 +35,7 @@ def beta_select(
     return masked.argmax(random.beta(random.fold_in(rng, 0), a, b), random.fold_in(rng, 1))
 
 
-def beta_ts(
-    *, arms: int, prior_a: Scalar = 1.0, prior_b: Scalar = 1.0, dtype: torch.dtype = torch.float32
-) -> Bandit:
+def beta_ts(*, arms: int, prior_a: Scalar = 1.0, prior_b: Scalar = 1.0, dtype: torch.dtype = torch.float32) -> Bandit:
     """Thompson sampling for Bernoulli rewards, Beta(prior_a, prior_b) before the first one.
 
     arms: K >= 2. prior_a, prior_b > 0: each a number or a tensor [*B]. Rewards in [0, 1]; those between count as

@@ -1,0 +1,1 @@
+"""Bayesian posteriors as state tuples."""

@@ -45,25 +45,19 @@ def pull(state: State, rng: Tensor, action: Tensor) -> tuple[State, Tensor]:
     return state, coin(rng, state.p, action)
 
 
-def _check_p(p: Sequence[float] | Tensor | None, arms: int | None) -> Tensor | int:
-    """The arms as a tensor, or their number where they are to be drawn."""
-    if (p is None) == (arms is None):
+def _init(p: Sequence[float] | Tensor | None, arms: int | None) -> partial[State]:
+    if p is None and arms is not None:
+        check_size("arms", arms, low=2)
+        return partial(init_uniform, arms=arms)
+    if p is None or arms is not None:
         raise ValueError(f"give either p or arms, got p={p!r}, arms={arms!r}")
-    if p is None:
-        check_size("arms", arms or 0, low=2)
-        return arms or 0
     if not isinstance(p, Tensor):
         for i, value in enumerate(p):
             check_number(f"p[{i}]", value, low=0.0, high=1.0)
         p = torch.tensor(tuple(p), dtype=torch.float32)
     if p.ndim == 0 or p.shape[-1] < 2 or not p.is_floating_point():
         raise ShapeError(f"p must be floating [K] or [*B, K] with K >= 2, got {p.dtype} {tuple(p.shape)}")
-    return p
-
-
-def _init(p: Sequence[float] | Tensor | None, arms: int | None) -> partial[State]:
-    given = _check_p(p, arms)
-    return partial(init_uniform, arms=given) if isinstance(given, int) else partial(init_fixed, p=given)
+    return partial(init_fixed, p=p)
 
 
 def bernoulli(*, p: Sequence[float] | Tensor | None = None, arms: int | None = None) -> BanditEnv:
@@ -83,9 +77,7 @@ def drift(state: State, rng: Tensor, action: Tensor, *, sigma: Scalar = 0.1) -> 
     return State((state.p + scale * step).clamp(0, 1)), reward
 
 
-def drifting(
-    *, p: Sequence[float] | Tensor | None = None, arms: int | None = None, sigma: Scalar = 0.1
-) -> BanditEnv:
+def drifting(*, p: Sequence[float] | Tensor | None = None, arms: int | None = None, sigma: Scalar = 0.1) -> BanditEnv:
     """Bernoulli arms that drift: each p walks by N(0, sigma^2) a step, clipped to [0, 1].
 
     p: K >= 2 probabilities to start from, or a tensor [K] or [*B, K]; or arms: K, drawn from U(0, 1).

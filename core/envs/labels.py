@@ -55,9 +55,7 @@ def pull(state: State, rng: Tensor, action: Tensor, *, y: Tensor, arms: int) -> 
     return State(state.order, (state.position + 1) % state.order.shape[-1]), reward
 
 
-def classification(
-    *, x: Tensor, y: Tensor, arms: int, context: Literal["shared", "blocks"] = "shared"
-) -> BanditEnv:
+def classification(*, x: Tensor, y: Tensor, arms: int, context: Literal["shared", "blocks"] = "shared") -> BanditEnv:
     """A labelled data set: pull the right class and be paid 1. Each lane walks its own permutation, again and again.
 
     x: features, floating [R, d]; y: classes in [0, K), int64 [R]; arms: K >= 2. context: "shared" shows every arm

@@ -45,9 +45,7 @@ def pull(state: State, rng: Tensor, action: Tensor, *, std: Scalar = 1.0) -> tup
     return state, pick(state.mean, action) + std * random.normal(random.skip(rng, action))
 
 
-def gaussian(
-    *, mean: Sequence[float] | Tensor | None = None, arms: int | None = None, std: Scalar = 1.0
-) -> BanditEnv:
+def gaussian(*, mean: Sequence[float] | Tensor | None = None, arms: int | None = None, std: Scalar = 1.0) -> BanditEnv:
     """Gaussian arms that stay: means as given, or from N(0, 1) for each lane.
 
     mean: K >= 2 numbers in the reward's unit, or a tensor [K] or [*B, K]; or arms: K. std >= 0, in the reward's
@@ -55,12 +53,12 @@ def gaussian(
     Source: Sutton and Barto 2018, section 2.3.
     """
     check_number("std", std, low=0.0)
-    if (mean is None) == (arms is None):
-        raise ValueError(f"give either mean or arms, got mean={mean!r}, arms={arms!r}")
     step = partial(pull, std=std)
-    if mean is None:
-        check_size("arms", arms or 0, low=2)
+    if mean is None and arms is not None:
+        check_size("arms", arms, low=2)
         return BanditEnv(partial(init_normal, arms=arms), observe, means, step)
+    if mean is None or arms is not None:
+        raise ValueError(f"give either mean or arms, got mean={mean!r}, arms={arms!r}")
     if not isinstance(mean, Tensor):
         for i, value in enumerate(mean):
             check_number(f"mean[{i}]", value)
