@@ -1,10 +1,27 @@
-"""Choosing under a mask, written once. Illegal and NaN entries are never chosen; where nothing is left to choose,
+"""Choosing among arms, under a mask, written once. Illegal and NaN entries are never chosen; where nothing is left to choose,
 actions are -1 and probabilities 0, which is the flag that callers look for."""
 
 import torch
 from torch import Tensor
 
 from armfold.core import random
+
+
+def _at(x: Tensor, action: Tensor) -> tuple[Tensor, ...]:
+    """The index of x[lane, action] for every lane, with actions outside [0, K) drawn to its ends."""
+    batch = action.shape
+    lanes = [torch.arange(n, device=x.device).reshape(n, *(1,) * (len(batch) - i - 1)) for i, n in enumerate(batch)]
+    return (*lanes, action.clamp(0, x.shape[len(batch)] - 1))
+
+
+def take(x: Tensor, action: Tensor) -> Tensor:
+    """x[lane, action] for x [*B, K, *S] and action int64 [*B]: [*B, *S]. Actions outside read the nearest arm."""
+    return x[_at(x, action)]
+
+
+def put(x: Tensor, action: Tensor, value: Tensor) -> Tensor:
+    """`x` [*B, K, *S] with value [*B, *S] at x[lane, action]. Actions outside write the nearest arm."""
+    return torch.index_put(x, _at(x, action), value)
 
 
 def _usable(x: Tensor, legal: Tensor | None) -> Tensor:

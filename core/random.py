@@ -26,21 +26,15 @@ _LOW32 = 0xFFFFFFFF
 
 def _philox(seed: Tensor, counter: Tensor) -> Words:
     """Four words in [0, 2**32), as int64, of Philox4x32-10 with a 64-bit key and a 64-bit counter."""
-    k0, k1 = seed & _LOW32, (seed >> 32) & _LOW32
-    c0, c1 = counter & _LOW32, (counter >> 32) & _LOW32
-    c2 = c3 = torch.zeros_like(c0)
+    # int64 products and sums wrap as unsigned ones do, and only the low 32 bits of any value matter until it is
+    # multiplied: so words are masked there and at the end, nowhere else.
+    k0, k1 = seed, seed >> 32
+    c0, c1 = counter, counter >> 32
+    c2 = c3 = torch.zeros_like(counter)
     for i in range(_ROUNDS):
-        # int64 products wrap as the unsigned ones do; the mask undoes the sign of the arithmetic shift.
-        p0, p1 = c0 * _M0, c2 * _M1
-        c0, c1, c2, c3 = (
-            ((p1 >> 32) & _LOW32) ^ c1 ^ k0,
-            p1 & _LOW32,
-            ((p0 >> 32) & _LOW32) ^ c3 ^ k1,
-            p0 & _LOW32,
-        )
-        if i + 1 < _ROUNDS:
-            k0, k1 = (k0 + _W0) & _LOW32, (k1 + _W1) & _LOW32
-    return c0, c1, c2, c3
+        p0, p1 = (c0 & _LOW32) * _M0, (c2 & _LOW32) * _M1
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ (k0 + i * _W0), p1, (p0 >> 32) ^ c3 ^ (k1 + i * _W1), p0
+    return c0 & _LOW32, c1 & _LOW32, c2 & _LOW32, c3 & _LOW32
 
 
 def _blocks(rng: Tensor, shape: Sequence[int], first: int = 0) -> Words:
@@ -224,8 +218,8 @@ def gamma(rng: Tensor, concentration: Tensor) -> Tensor:
 
 def beta(rng: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Beta draws, of the shape [*B, *S] of a > 0 and b > 0: a ratio of two gammas, taken in logs. See `gamma`."""
-    shape = torch.broadcast_shapes(a.shape, b.shape)
-    a, b = a.expand(shape), b.expand(shape)
+    if a.shape != b.shape:
+        raise ShapeError(f"a and b must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
     pair = torch.cat([_items(rng, name, x).movedim(-1, 0) for name, x in (("a", a), ("b", b))])  # lanes last
     log_a, log_b = _loggamma(rng, pair.movedim(0, -1)).chunk(2, -1)
     return torch.sigmoid(log_a - log_b).reshape(a.shape)

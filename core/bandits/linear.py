@@ -33,14 +33,14 @@ def init(rng: Tensor, *, arms: int, features: int, ridge: Scalar = 1.0, dtype: t
     return State(pulls, *linear.init(batch, features=features, ridge=per_arm(ridge), dtype=dtype, device=rng.device))
 
 
-def scores(state: State, obs: Tensor | None) -> linear.Score:
-    """Posterior of every arm's expected reward in the contexts obs [*B, K, d]."""
-    return linear.score(linear.State(state.covariance, state.moment), _contexts(state, obs))
-
-
 def _contexts(state: State, obs: Tensor | None) -> Tensor:
     *batch, arms, features = state.moment.shape
     return require_obs(obs, batch, arms, features).to(state.moment.dtype)
+
+
+def scores(state: State, obs: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Posterior mean and variance (of unit noise) of every arm's reward in the contexts obs: [*B, K] each."""
+    return linear.score(linear.State(state.covariance, state.moment), _contexts(state, obs))
 
 
 def update(
@@ -49,15 +49,23 @@ def update(
     """The played arm's posterior given its context obs[action] and the reward. `rng`, `propensity` are not used."""
     x = _contexts(state, obs)
     played = _arms.chosen(state.pulls, action, reward)
-    y = torch.nan_to_num(reward, nan=0.0, posinf=0.0, neginf=0.0).unsqueeze(-1).to(x.dtype)
-    posterior = linear.State(state.covariance, state.moment)
-    return State(_arms.add_pull(state.pulls, played), *linear.update(posterior, x, y, played.to(x.dtype)))
+    # Only the played arm's posterior is read and written: index_put compiles to a store in place.
+    before = linear.State(masked.take(state.covariance, action), masked.take(state.moment, action))
+    after = linear.update(before, masked.take(x, action), reward.to(x.dtype))
+    counted = played.any(-1)
+    covariance = torch.where(counted[..., None, None], after.covariance, before.covariance)
+    moment = torch.where(counted[..., None], after.moment, before.moment)
+    return State(
+        _arms.add_pull(state.pulls, played),
+        masked.put(state.covariance, action, covariance),
+        masked.put(state.moment, action, moment),
+    )
 
 
 def ucb_index(state: State, obs: Tensor | None, *, alpha: Scalar = 1.0) -> Tensor:
     """mean + alpha standard deviations of every arm's score, [*B, K]."""
-    score = scores(state, obs)
-    return score.mean + per_arm(alpha) * torch.sqrt(score.variance)
+    mean, variance = scores(state, obs)
+    return mean + per_arm(alpha) * torch.sqrt(variance)
 
 
 def ucb_select(state: State, rng: Tensor, obs: Tensor | None = None, *, alpha: Scalar = 1.0) -> Tensor:
@@ -102,10 +110,9 @@ def ts_select(state: State, rng: Tensor, obs: Tensor | None = None, *, scale: Sc
     weight vector need be drawn.
     """
     check_key(rng, state.pulls.shape[:-1])
-    score = scores(state, obs)
-    noise = random.normal(random.fold_in(rng, 0), score.mean.shape[-1:], dtype=score.mean.dtype)
-    drawn = score.mean + per_arm(scale) * torch.sqrt(score.variance) * noise
-    return masked.argmax(drawn, random.fold_in(rng, 1))
+    mean, variance = scores(state, obs)
+    noise = random.normal(random.fold_in(rng, 0), mean.shape[-1:], dtype=mean.dtype)
+    return masked.argmax(mean + per_arm(scale) * torch.sqrt(variance) * noise, random.fold_in(rng, 1))
 
 
 def lin_ts(

@@ -19,14 +19,6 @@ class State(NamedTuple):
     moment: Tensor  # [*B, d] float, b
 
 
-class Score(NamedTuple):
-    """The posterior of x'w for one feature vector x."""
-
-    mean: Tensor  # [*B] float, reward unit
-    variance: Tensor  # [*B] float, >= 0, of unit noise
-    direction: Tensor  # [*B, d] float, A^-1 x
-
-
 def init(batch: tuple[int, ...], *, features: int, ridge: Scalar, dtype: torch.dtype, device: torch.device) -> State:
     """The prior, for each lane of `batch`; ridge > 0 is a number or a tensor that broadcasts against `batch`."""
     eye = torch.eye(features, dtype=dtype, device=device)
@@ -37,19 +29,18 @@ def init(batch: tuple[int, ...], *, features: int, ridge: Scalar, dtype: torch.d
     )
 
 
-def score(state: State, x: Tensor) -> Score:
-    """Mean and variance of x'w for x [*B, d]: one pass over the covariance."""
-    # A product and a sum, not a batched matrix product: that one's rounding may depend on the number of lanes.
-    direction = (state.covariance * x.unsqueeze(-2)).sum(-1)
-    return Score((direction * state.moment).sum(-1), (direction * x).sum(-1).clamp(min=0), direction)
+def score(state: State, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Posterior mean and variance (of unit noise) of x'w for features x [*B, d]: [*B] each."""
+    # Sums of products, not batched matrix products, whose rounding may depend on the number of lanes; and both as one
+    # sum over d x d, which compiles to one pass over the covariance.
+    weighted = state.covariance * x.unsqueeze(-1)
+    mean = (weighted * state.moment.unsqueeze(-2)).sum((-2, -1))
+    return mean, (weighted * x.unsqueeze(-2)).sum((-2, -1)).clamp(min=0)
 
 
-def update(state: State, x: Tensor, y: Tensor, weight: Tensor) -> State:
-    """One observation y [*B] of x [*B, d], counted where weight [*B] is 1; where it is 0 nothing changes."""
-    seen = score(state, x)
-    gain = weight / (1 + seen.variance)
-    outer = seen.direction.unsqueeze(-1) * seen.direction.unsqueeze(-2)
-    return State(
-        state.covariance - gain[..., None, None] * outer,
-        state.moment + (weight * y).unsqueeze(-1) * x,
-    )
+def update(state: State, x: Tensor, y: Tensor) -> State:
+    """The posterior after one observation y [*B] of features x [*B, d]."""
+    direction = (state.covariance * x.unsqueeze(-1)).sum(-2)
+    gain = 1 / (1 + (direction * x).sum(-1).clamp(min=0))
+    outer = direction.unsqueeze(-1) * direction.unsqueeze(-2)
+    return State(state.covariance - gain[..., None, None] * outer, state.moment + y.unsqueeze(-1) * x)
