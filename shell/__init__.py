@@ -2,3 +2,8 @@
 
 if __name__ != "armfold.shell":
     raise ImportError(f"import this package as armfold.shell, not as {__name__}")
+
+from armfold.shell.run.bandit import simulate
+from armfold.shell.run.result import Result  # only under the right name
+
+__all__ = ["Result", "simulate"]

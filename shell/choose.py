@@ -1,0 +1,99 @@
+"""From what a user types to a learner or an environment."""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from armfold.core import random
+from armfold.core.bandits import ALGORITHMS, Algorithm
+from armfold.core.envs import ENVIRONMENTS, classification
+from armfold.core.types import Bandit, BanditEnv
+from armfold.shell.envs import data
+
+
+def suggest(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """A ValueError for a name that is not known, with the nearest one that is."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return ValueError(f"unknown {kind} {name!r}: {hint}")
+
+
+def import_function(path: str) -> Callable[..., Any]:
+    """The function that "package.module:function" names. Raises ValueError that says what is missing."""
+    module, _, name = path.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot import {path!r}: {error}") from error
+    if not callable(function):
+        raise ValueError(f"{path!r} is not a function but {type(function).__name__}")
+    return function  # type: ignore[no-any-return]
+
+
+def find_algorithm(name: str) -> Algorithm:
+    """The algorithm of that name, or the user's own by "module:function"."""
+    if ":" in name:
+        return Algorithm(name, import_function(name), "real")
+    if name not in ALGORITHMS:
+        raise suggest("algorithm", name, ALGORITHMS)
+    return ALGORITHMS[name]
+
+
+def make_bandit(
+    algorithm: Algorithm, tunables: dict[str, Any], *, arms: int, features: int | None, dtype: torch.dtype
+) -> Bandit:
+    """The algorithm for `arms` arms and contexts of `features` numbers. Errors begin with its name."""
+    known = inspect.signature(algorithm.make).parameters
+    if algorithm.contextual and features is None:
+        raise ValueError(f"{algorithm.name} needs contexts: choose an environment that has them, such as contextual")
+    given = {"arms": arms, "features": features, "dtype": dtype}
+    structure = {key: value for key, value in given.items() if key in known}
+    try:
+        return algorithm.make(**structure, **tunables)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{algorithm.name}: {error}") from error
+
+
+Context = Literal["shared", "blocks"]
+
+
+def make_env(name: str, options: dict[str, Any], *, context: Context = "shared", label: str | None = None) -> BanditEnv:
+    """The environment of that name with those of `options` that it takes.
+
+    A name of the registry, "digits", a CSV or NPZ file, or the user's own by "module:function".
+    """
+    path = Path(name)
+    if name == "digits":
+        labelled = data.load_digits()
+    elif path.suffix in (".csv", ".npz"):
+        if not path.is_file():
+            raise ValueError(f"env {name!r}: there is no such file")
+        labelled = data.load_csv(path, label) if path.suffix == ".csv" else data.load_npz(path)
+    else:
+        return _make_pure(name, options)
+    return classification(x=labelled.x, y=labelled.y, arms=len(labelled.classes), context=context)
+
+
+def _make_pure(name: str, options: dict[str, Any]) -> BanditEnv:
+    if ":" not in name and (name not in ENVIRONMENTS or name == "classification"):
+        raise suggest("environment", name, (ENVIRONMENTS.keys() - {"classification"}) | {"digits"})
+    make = import_function(name) if ":" in name else ENVIRONMENTS[name].make
+    known = inspect.signature(make).parameters
+    means = {key: options[key] for key in ("p", "mean") if key in known and options.get(key)}
+    given = {key: value for key, value in options.items() if key in known and key not in ("p", "mean")}
+    if means:
+        given = {key: value for key, value in given.items() if key != "arms"} | means
+    return make(**given)
+
+
+def env_shape(env: BanditEnv) -> tuple[int, int | None]:
+    """Its number of arms, and of features where it shows contexts."""
+    state = env.init(random.key(0))
+    obs = env.observe(state)
+    return env.means(state).shape[-1], None if obs is None else obs.shape[-1]

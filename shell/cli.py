@@ -1,0 +1,184 @@
+"""The `armfold` command."""
+
+import logging
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import tyro
+from rich.console import Console
+from rich.logging import RichHandler
+
+import armfold
+from armfold.core.bandits import ALGORITHMS
+from armfold.core.envs import ENVIRONMENTS
+from armfold.shell import config as configuration
+from armfold.shell.choose import env_shape, find_algorithm, make_bandit, make_env, suggest
+from armfold.shell.run import compare
+from armfold.shell.run.bandit import find_device, simulate
+from armfold.shell.run.result import Result, tabulate
+from armfold.shell.view.table import print_catalogue, print_comparison
+
+_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, or 2 with one line on standard error for input that is wrong."""
+    argv = sys.argv[1:] if argv is None else argv
+    commands: dict[str, Callable[[list[str]], None]] = {"bandit": bandit, "list": catalogue, "show": show}
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage(commands))
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"armfold {armfold.__version__}")
+        return 0
+    if argv[0] not in commands:
+        return _fail(str(suggest("command", argv[0], commands)))
+    try:
+        commands[argv[0]](argv[1:])
+    except (ValueError, OSError) as error:
+        if "--verbose" in argv:
+            raise
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted; --resume goes on from the last checkpoint", status=130)
+    return 0
+
+
+def _fail(message: str, *, status: int = 2) -> int:
+    print(f"armfold: error: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _usage(commands: dict[str, Callable[[list[str]], None]]) -> str:
+    lines = [f"  {name:8}{(function.__doc__ or '').splitlines()[0]}" for name, function in commands.items()]
+    return "\n".join(["usage: armfold COMMAND [OPTIONS]", "", *lines, "", "armfold COMMAND --help lists its options."])
+
+
+def bandit(argv: list[str]) -> None:
+    """Compare bandit algorithms in one environment."""
+    config = configuration.parse(argv)
+    if config.print_config:
+        print(configuration.to_toml(config), end="")
+        return
+    _set_up_logging(verbose=config.verbose or config.profile, quiet=config.quiet)
+    names = list(dict.fromkeys(name.strip() for name in config.algos.split(",") if name.strip()))
+    if not names:
+        raise ValueError(f"algos must name at least one algorithm, got {config.algos!r}")
+    device = find_device(config.device)
+    env = make_env(config.env, _env_options(config), context=config.context, label=config.label)
+    learners = {name: _make_learner(config, name, env) for name in names}
+    identity = configuration.identity(config, names)
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(config.env).stem)
+    folder = config.out or Path("runs") / f"{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
+    compare.open_folder(folder, identity, resume=config.resume)
+    results = {
+        name: simulate(
+            learner,
+            env,
+            steps=config.steps,
+            runs=config.runs,
+            seed=config.seed,
+            agent_seed=config.agent_seed,
+            device=device,
+            compile=config.compile,
+            threads=config.threads,
+            points=config.points,
+            reward_range=_reward_range(config, name),
+            max_memory=_bytes(config.max_memory),
+            checkpoint=compare.result_folder(folder, name),
+            checkpoint_every=config.checkpoint_every,
+            resume=config.resume,
+            progress=not config.quiet,
+            profile=config.profile,
+            label=name,
+        )
+        for name, learner in learners.items()
+    }
+    _report(folder, results, identity, quiet=config.quiet)
+
+
+def catalogue(argv: list[str]) -> None:
+    """List the algorithms and environments, with their sources."""
+    tyro.cli(lambda: None, args=argv, prog="armfold list", description=catalogue.__doc__)
+    algorithms = [(entry.name, entry.summary, entry.source) for entry in ALGORITHMS.values()]
+    environments = [(entry.name, entry.summary, entry.source) for entry in ENVIRONMENTS.values()]
+    print_catalogue("Algorithms", algorithms)
+    print_catalogue("Environments", environments)
+
+
+def show(argv: list[str]) -> None:
+    """Show a finished run again: its table, and its picture redrawn, from the files in its folder."""
+
+    def arguments(folder: tyro.conf.Positional[Path]) -> Path:
+        """Show a finished run again.
+
+        Args:
+            folder: The run folder.
+        """
+        return folder
+
+    folder = tyro.cli(arguments, args=argv, prog="armfold show")
+    results, identity = compare.load(folder)
+    _report(folder, results, identity, quiet=False)
+
+
+def _report(folder: Path, results: dict[str, Result], identity: dict[str, Any], *, quiet: bool) -> None:
+    versions = {
+        "armfold": armfold.__version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "python": sys.version.split()[0],
+    }
+    paths = compare.save(folder, results, identity, versions)
+    seconds = {name: result.seconds for name, result in results.items()}
+    first = next(iter(results.values()))
+    title = f"{identity['env']}: regret after {first.steps} steps, {first.regret.numel()} runs"
+    print_comparison(tabulate(results), seconds, reference=next(iter(results)), title=title)
+    if not quiet:
+        print(f"table: {paths[0]}\nrecords: {paths[1]}\npicture: {paths[2]}")
+
+
+def _env_options(config: Any) -> dict[str, Any]:
+    names = ("arms", "features", "p", "mean", "std", "sigma", "scale")
+    return {name: getattr(config, name) for name in names}
+
+
+def _make_learner(config: Any, name: str, env: Any) -> Any:
+    arms, features = env_shape(env)
+    tunables = configuration.tunables(config, name)
+    return make_bandit(find_algorithm(name), tunables, arms=arms, features=features, dtype=getattr(torch, config.dtype))
+
+
+def _reward_range(config: Any, name: str) -> tuple[float, float] | None:
+    if config.reward_range is None and find_algorithm(name).rewards == "real":
+        return None
+    return config.reward_range or (0.0, 1.0)
+
+
+def _bytes(text: str | None) -> int | None:
+    """Bytes that a size such as "512MiB" means."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].upper() not in _UNITS:
+        raise ValueError(f"max_memory must be a size such as 512MiB or 2GiB, got {text!r}")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def _set_up_logging(*, verbose: bool, quiet: bool) -> None:
+    level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default", UserWarning)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""torch.compile around core functions, writing into buffers; and what must be known to time and thread them."""
+
+import functools
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from armfold.core import simulate
+from armfold.core.types import Bandit, BanditEnv
+from armfold.shell.buffers import write
+
+Mode = Literal["auto", "on", "off"]
+_WORTH_COMPILING = 2e7  # run-steps: below, compiling takes longer than it saves
+
+
+class Tally(NamedTuple):
+    """Sums over time, one a lane."""
+
+    regret: Tensor  # [N] float64, reward unit, cumulative pseudo-regret
+    reward: Tensor  # [N] float64, reward unit
+    optimal: Tensor  # [N] int64, steps on which a best arm was played
+    lowest: Tensor  # [N] float, least reward met
+    highest: Tensor  # [N] float, largest reward met
+
+
+def init_tally(lanes: int, device: torch.device) -> Tally:
+    """Nothing counted yet, in `lanes` lanes."""
+    return Tally(
+        torch.zeros(lanes, dtype=torch.float64, device=device),
+        torch.zeros(lanes, dtype=torch.float64, device=device),
+        torch.zeros(lanes, dtype=torch.int64, device=device),
+        torch.full((lanes,), torch.inf, device=device),
+        torch.full((lanes,), -torch.inf, device=device),
+    )
+
+
+def advance(bandit: Bandit, env: BanditEnv, carry: simulate.Carry, tally: Tally) -> None:
+    """One step of every lane, written into `carry` and `tally`."""
+    moved, trace = simulate.step(bandit, env, carry)
+    write(carry, moved)
+    write(
+        tally,
+        Tally(
+            tally.regret + trace.regret,
+            tally.reward + trace.reward,
+            tally.optimal + trace.optimal,
+            torch.minimum(tally.lowest, trace.reward),
+            torch.maximum(tally.highest, trace.reward),
+        ),
+    )
+
+
+@functools.cache
+def _compiled_advance() -> Callable[..., None]:
+    # One compiled function for all learners and environments: it specialises on the functions in their tuples and on
+    # structure, while float tunables are tensors and share a graph.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
+    return torch.compile(advance, fullgraph=True, dynamic=False)
+
+
+@functools.cache
+def _compiler_found(device: str) -> bool:
+    if device == "cuda":
+        found = torch.utils._triton.has_triton()
+    else:
+        found = any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+    if not found:
+        warnings.warn("no compiler found: running eagerly, some ten times slower (install g++)", stacklevel=2)
+    return found
+
+
+def choose_advance(mode: Mode, *, device: torch.device, run_steps: float) -> tuple[Callable[..., None], bool]:
+    """`advance`, and whether it is compiled: always for "on", never for "off", where it pays for "auto"."""
+    if mode not in ("auto", "on", "off"):
+        raise ValueError(f"compile must be 'auto', 'on' or 'off', got {mode!r}")
+    wanted = mode == "on" or (mode == "auto" and run_steps >= _WORTH_COMPILING and _compiler_found(device.type))
+    return (_compiled_advance(), True) if wanted else (advance, False)
+
+
+def tensor_tunables(function: Any, device: torch.device) -> Any:
+    """A tuple of functions, or a partial, with its finite float keywords as 0-dim tensors: values the compiled graph
+    reads, not constants it is built around. Tensors are moved to `device`."""
+    if isinstance(function, tuple):
+        return type(function)(*(tensor_tunables(f, device) for f in function))
+    if isinstance(function, functools.partial):
+        keywords = {name: tensor_tunables(value, device) for name, value in function.keywords.items()}
+        return functools.partial(function.func, *function.args, **keywords)
+    if isinstance(function, float) and function not in (torch.inf, -torch.inf):
+        return torch.tensor(function, dtype=torch.float64, device=device)
+    return function.to(device) if isinstance(function, Tensor) else function
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was given, so that a clock read next is honest."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,1 @@
+"""Environments that hold something: data sets read from files."""

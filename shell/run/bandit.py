@@ -1,0 +1,271 @@
+"""Running a bandit in an environment: thousands of seeded lanes, block after block, step after step."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from armfold.core import random
+from armfold.core import simulate as core
+from armfold.core.check import check_size
+from armfold.core.types import Bandit, BanditEnv
+from armfold.shell.buffers import Layout, choose_layout, write
+from armfold.shell.compiled import Mode, Tally, choose_advance, init_tally, synchronize, tensor_tunables
+from armfold.shell.describe import describe
+from armfold.shell.run.profile import log_profile
+from armfold.shell.run.result import NORMAL_95, Result
+from armfold.shell.store import checkpoint as store
+from armfold.shell.view.progress import track
+
+log = logging.getLogger("armfold")
+
+
+class _Gathered:
+    """What a run has gathered so far and where it is: all that a checkpoint holds beside the block's own state."""
+
+    def __init__(self, runs: int, points: int) -> None:
+        self.block = 0  # blocks finished
+        self.step = 0  # steps taken in the block at hand
+        self.lanes = 0  # lanes of the finished blocks
+        self.seconds = 0.0
+        self.regret = torch.zeros(runs, dtype=torch.float64)
+        self.reward = torch.zeros(runs, dtype=torch.float64)
+        self.optimal = torch.zeros(runs, dtype=torch.float64)
+        self.mean = torch.zeros(points, dtype=torch.float64)
+        self.square = torch.zeros(points, dtype=torch.float64)  # sum of squared deviations from the mean
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def place(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not isinstance(value, Tensor)}
+
+    def add_point(self, point: int, regret: Tensor) -> None:
+        """Merge a block's regrets at one point of the curve (Chan, Golub and LeVeque 1979)."""
+        count, mean = regret.numel(), regret.mean()
+        gap, total = mean - self.mean[point], self.lanes + count
+        self.square[point] += ((regret - mean) ** 2).sum() + gap * gap * self.lanes * count / total
+        self.mean[point] += gap * count / total
+
+    def add_block(self, tally: Tally, lanes: int, steps: int) -> None:
+        """Take over what a finished block has summed."""
+        here = slice(self.lanes, self.lanes + lanes)
+        self.regret[here] = tally.regret[:lanes].cpu()
+        self.reward[here] = tally.reward[:lanes].cpu() / steps
+        self.optimal[here] = tally.optimal[:lanes].cpu().to(torch.float64) / steps
+        self.block, self.step, self.lanes = self.block + 1, 0, self.lanes + lanes
+
+
+@contextmanager
+def _threads(count: int, device: torch.device) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """The device of that name. Raises ValueError where it is unknown or absent."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, dtype=torch.float64, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {str(name)!r} cannot be used here ({reason}); try device='cpu'") from error
+    return device
+
+
+def curve_steps(steps: int, points: int) -> list[int]:
+    """At most `points` evenly spaced steps, the last one included."""
+    points = min(points, steps)
+    return [math.ceil(steps * (i + 1) / points) for i in range(points)]
+
+
+class _Run:
+    """Lanes on their way: the block at hand in its buffers, and what the finished ones have left."""
+
+    def __init__(
+        self, bandit: Bandit, env: BanditEnv, keys: tuple[Tensor, Tensor], first: int, runs: int, marks: list[int]
+    ) -> None:
+        self.bandit, self.env, self.keys, self.first, self.runs, self.marks = bandit, env, keys, first, runs, marks
+        self.gathered = _Gathered(runs, len(marks))
+
+    def allocate(self, max_memory: int | None) -> Layout:
+        """Choose the layout and make the buffers."""
+        few = self._start(0, 2)
+        self.layout = choose_layout(few, few.bandit, runs=self.runs, max_memory=max_memory)
+        self.carry: core.Carry = pytree.tree_map(self.layout.lay, self._start(0, self.layout.block))
+        self.tally = init_tally(self.layout.block, self.keys[0].device)
+        return self.layout
+
+    def _start(self, block: int, lanes: int) -> core.Carry:
+        first = self.first + block * lanes
+        lane = torch.arange(first, first + lanes, device=self.keys[0].device)
+        rng, agent_rng = (random.fold_in(key.expand(lanes, 2), lane) for key in self.keys)
+        return core.init(self.bandit, self.env, rng, agent_rng=agent_rng)
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of the block at hand that count; the rest only fill it."""
+        return min(self.layout.block, self.runs - self.gathered.lanes)
+
+    @property
+    def done(self) -> int:
+        """Run-steps taken."""
+        return self.gathered.lanes * self.marks[-1] + self.gathered.step * self.lanes
+
+    def go(self, advance: Callable[..., None]) -> Iterator[None]:
+        """Take all steps that are left; yields after each point of the curve."""
+        while self.gathered.lanes < self.runs:
+            if self.gathered.step == 0:
+                write(self.carry, self._start(self.gathered.block, self.layout.block))
+                write(self.tally, init_tally(self.layout.block, self.keys[0].device))
+            for point, mark in enumerate(self.marks):
+                if self.gathered.step < mark:
+                    for _ in range(mark - self.gathered.step):
+                        advance(self.bandit, self.env, self.carry, self.tally)
+                    self.gathered.step = mark
+                    self.gathered.add_point(point, self.tally.regret[: self.lanes].cpu())
+                    if mark < self.marks[-1]:
+                        yield
+            self.gathered.add_block(self.tally, self.lanes, self.marks[-1])
+            yield
+
+    def check(self, reward_range: tuple[float, float] | None) -> None:
+        """Raise ValueError where the block at hand has met a reward that is not finite or out of range."""
+        faults = int((self.carry.faults > 0).sum())
+        if faults:
+            raise ValueError(f"reward was not finite in {faults} lanes: paid so, or for an action outside [0, K)")
+        low, high = float(self.tally.lowest.min()), float(self.tally.highest.max())
+        if reward_range is not None and (low < reward_range[0] or high > reward_range[1]):
+            raise ValueError(
+                f"reward outside [{reward_range[0]:g}, {reward_range[1]:g}]: met values from {low:.6g} to {high:.6g}; "
+                "give a reward_range (low, high) that holds them all, or None for a learner of unbounded rewards"
+            )
+
+    def live(self) -> dict[str, Tensor]:
+        """The block at hand, by name."""
+        return {f"live.{i}": leaf for i, leaf in enumerate(pytree.tree_leaves((self.carry, self.tally)))}
+
+    def restore(self, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
+        """Take over a checkpoint."""
+        vars(self.gathered).update({name: tensors[name] for name in self.gathered.tensors()}, **place)
+        write((self.carry, self.tally), [tensors[name] for name in self.live()])
+
+    def result(self, seconds: float, compiled: bool) -> Result:
+        """What the finished run gave."""
+        end = self.gathered
+        deviation = torch.sqrt(end.square / max(self.runs - 1, 1) / self.runs)
+        return Result(
+            regret=end.regret,
+            reward=end.reward,
+            optimal=end.optimal,
+            curve_t=torch.tensor(self.marks),
+            curve_mean=end.mean,
+            curve_ci95=NORMAL_95 * deviation,
+            steps=self.marks[-1],
+            seconds=seconds,
+            compiled=compiled,
+            layout=self.layout,
+        )
+
+
+def _load(folder: Path, identity: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The checkpoint in `folder`, refused where it is of another run."""
+    tensors, facts = store.load(folder)
+    before = facts.get("identity", {})
+    changed = sorted(name for name in identity.keys() | before.keys() if identity.get(name) != before.get(name))
+    if changed:
+        raise store.CheckpointError(
+            f"checkpoint {folder} is of another run: {', '.join(changed)} differ; give another folder, or do not resume"
+        )
+    return tensors, facts
+
+
+def simulate(
+    bandit: Bandit,
+    env: BanditEnv,
+    *,
+    steps: int,
+    runs: int,
+    seed: int = 0,
+    agent_seed: int | None = None,
+    first_run: int = 0,
+    device: str | torch.device = "cpu",
+    compile: Mode = "auto",
+    threads: int = 1,
+    points: int = 200,
+    reward_range: tuple[float, float] | None = (0.0, 1.0),
+    max_memory: int | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 30.0,
+    resume: bool = False,
+    progress: bool = True,
+    profile: bool = False,
+    label: str = "bandit",
+) -> Result:
+    """Run `bandit` in `env` for `steps` steps in `runs` independent lanes.
+
+    Lane i depends on seed, agent_seed (seed where None) and first_run + i alone, bit for bit, whatever `runs` is.
+    seed serves the arms, contexts and rewards, which are then the same for every learner; agent_seed the learner.
+    device: where it runs. compile: "on", "off", or "auto", which compiles where steps * runs are enough to pay for it.
+    threads: of the CPU; one is fastest for small steps. points: of the regret curve.
+    reward_range: (low, high) are rescaled to [0, 1] for the learner, and rewards outside are refused; None passes
+    rewards on as they are. max_memory: bytes that a block of lanes may take. checkpoint: a folder, written to every
+    checkpoint_every seconds; resume goes on from it. profile logs where the time goes. label names the progress bar.
+    Raises ValueError (CheckpointError, ShapeError) that names the argument at fault.
+    """
+    for name, value in {"steps": steps, "runs": runs, "points": points, "threads": threads}.items():
+        check_size(name, value)
+    check_size("first_run", first_run, low=0)
+    agent_seed = seed if agent_seed is None else agent_seed
+    where = find_device(device)
+    folder = None if checkpoint is None else Path(checkpoint)
+    if folder is not None and store.exists(folder) and not resume:
+        raise store.CheckpointError(f"checkpoint {folder} exists: pass resume=True to go on, or another folder")
+    if reward_range is not None and reward_range != (0.0, 1.0):
+        bandit = core.rescale_rewards(bandit, *reward_range)
+    advance, compiled = choose_advance(compile, device=where, run_steps=steps * runs)
+    identity = {
+        "bandit": describe(bandit), "env": describe(env), "steps": steps, "runs": runs, "seed": seed,
+        "agent_seed": agent_seed, "first_run": first_run, "device": str(where), "compiled": compiled, "points": points,
+        "reward_range": reward_range and list(reward_range), "max_memory": max_memory, "torch": torch.__version__,
+    }  # fmt: skip
+    keys = random.key(seed, device=where), random.key(agent_seed, device=where)
+    with _threads(threads, where), torch.no_grad():
+        bandit, env = tensor_tunables(bandit, where), tensor_tunables(env, where)
+        run = _Run(bandit, env, keys, first_run, runs, curve_steps(steps, points))
+        layout = run.allocate(max_memory)
+        if folder is not None and resume and store.exists(folder):
+            tensors, facts = _load(folder, identity)
+            if "result" in facts:
+                return Result.load(folder)
+            run.restore(tensors, facts["progress"])
+        log.info("%s: %s, threads %d, compiled %s", label, layout, threads, compiled)
+        began = saved = time.perf_counter() - run.gathered.seconds
+        with track(label, runs * steps, enabled=progress) as moved:
+            for _ in run.go(advance):
+                run.check(reward_range)
+                moved(run.done)
+                now = time.perf_counter()
+                if folder is not None and now - max(saved, began + run.gathered.seconds) >= checkpoint_every:
+                    run.gathered.seconds, saved = now - began, now
+                    facts = {"identity": identity, "progress": run.gathered.place()}
+                    store.save(folder, {**run.gathered.tensors(), **run.live()}, facts)
+        synchronize(where)
+        result = run.result(time.perf_counter() - began, compiled)
+        if profile:
+            log_profile(label, bandit, env, run.carry, run.tally, advance)
+    if folder is not None:
+        store.save(folder, result.tensors(), {"identity": identity, "result": result.facts()})
+    return result

@@ -1,0 +1,79 @@
+"""Comparing learners in one environment, with everything that is found written to a run folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from armfold.shell.run.result import Result, Row, tabulate
+from armfold.shell.store import checkpoint
+from armfold.shell.store.files import write_text
+from armfold.shell.view.plot import draw_regret
+
+
+def open_folder(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
+    """Make the run folder and write config.json; or, with `resume`, check that the one there is of this run."""
+    path = folder / "config.json"
+    if resume and path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = sorted(key for key in config.keys() | before.keys() if config.get(key) != before.get(key))
+        if changed:
+            raise ValueError(f"out {folder} holds another run: {', '.join(changed)} differ from its config.json")
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"out {folder} is not empty: give another folder, or resume the run in it")
+    write_text(path, json.dumps(config, indent=1) + "\n")
+
+
+def save(folder: Path, results: dict[str, Result], config: dict[str, Any], versions: dict[str, str]) -> list[Path]:
+    """Write summary.csv, records.jsonl and regret.png. Returns their paths."""
+    rows = tabulate(results)
+    lines = [",".join(Row._fields), *(",".join(_field(value) for value in row) for row in rows)]
+    summary, records, picture = (folder / name for name in ("summary.csv", "records.jsonl", "regret.png"))
+    write_text(summary, "\n".join(lines) + "\n")
+    write_text(records, "".join(json.dumps(record) + "\n" for record in _records(results, rows, config, versions)))
+    draw_regret(results, picture, title=f"{config['env']}: {rows[0].runs} runs")
+    return [summary, records, picture]
+
+
+def _field(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _records(
+    results: dict[str, Result], rows: list[Row], config: dict[str, Any], versions: dict[str, str]
+) -> list[dict[str, Any]]:
+    flat = {
+        f"{key}.{inner}" if isinstance(value, dict) else key: deep
+        for key, value in config.items()
+        for inner, deep in (value.items() if isinstance(value, dict) else [("", value)])
+    }
+    metrics = [
+        {"kind": "metrics", "algorithm": name, "step": t, "regret_mean": mean, "regret_ci95": ci95}
+        for name, result in results.items()
+        for t, mean, ci95 in zip(
+            result.curve_t.tolist(), result.curve_mean.tolist(), result.curve_ci95.tolist(), strict=True
+        )
+    ]
+    summary: dict[str, Any] = {"kind": "summary"}
+    for row in rows:
+        numbers = {**row._asdict(), "seconds": results[row.algorithm].seconds}
+        summary |= {f"{row.algorithm}.{key}": value for key, value in numbers.items() if key != "algorithm"}
+    return [{"kind": "run", **versions, **flat}, *metrics, summary]
+
+
+def load(folder: Path) -> tuple[dict[str, Result], dict[str, Any]]:
+    """The results of a run folder in the order in which they were asked for, and its configuration."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a run folder: it has no config.json")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    names = config["algos"]
+    missing = [name for name in names if not checkpoint.exists(result_folder(folder, name))]
+    if missing:
+        raise ValueError(f"the run in {folder} has not ended ({', '.join(missing)} missing): resume it first")
+    return {name: Result.load(result_folder(folder, name)) for name in names}, config
+
+
+def result_folder(folder: Path, algorithm: str) -> Path:
+    """Where a run folder keeps an algorithm's checkpoint and, in the end, its result."""
+    return folder / "checkpoint" / algorithm.replace(":", "-").replace(".", "-")

@@ -1,0 +1,63 @@
+"""Where the time of a step goes."""
+
+import logging
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from armfold.core import random, simulate
+from armfold.core.types import Bandit, BanditEnv
+from armfold.shell.compiled import Tally, synchronize
+
+log = logging.getLogger("armfold")
+
+_REPEATS = 20
+
+
+def _milliseconds(work: Callable[[], Any], device: torch.device) -> float:
+    work()
+    synchronize(device)
+    began = time.perf_counter()
+    for _ in range(_REPEATS):
+        work()
+    synchronize(device)
+    return 1e3 * (time.perf_counter() - began) / _REPEATS
+
+
+def memory(device: torch.device) -> str:
+    """Peak memory so far, of the device or of this process."""
+    if device.type == "cuda":
+        return f"{torch.cuda.max_memory_allocated(device) / 2**20:.0f} MiB on the device"
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB resident"
+
+
+def log_profile(
+    label: str,
+    bandit: Bandit,
+    env: BanditEnv,
+    carry: simulate.Carry,
+    tally: Tally,
+    advance: Callable[..., None],
+) -> None:
+    """Log ms per step of a whole step as it ran, of its parts run eagerly, and peak memory."""
+    device = carry.time.device
+    carry, tally = pytree.tree_map(torch.clone, (carry, tally))
+    whole = _milliseconds(lambda: advance(bandit, env, carry, tally), device)
+    rng = random.fold_in(carry.bandit_rng, 0)
+    obs = env.observe(carry.env)
+    action = bandit.select(carry.bandit, rng, obs)
+    _, reward = env.pull(carry.env, rng, action)
+    parts = {
+        "observe": lambda: env.observe(carry.env),
+        "select": lambda: bandit.select(carry.bandit, rng, obs),
+        "env_step": lambda: env.pull(carry.env, rng, action),
+        "update": lambda: bandit.update(carry.bandit, rng, obs, action, reward),
+    }
+    timed = ", ".join(f"{name} {_milliseconds(work, device):.3f}" for name, work in parts.items())
+    lanes = carry.time.numel()
+    log.info("%s: %.3f ms a step of %d lanes (%.3g run-steps/s); ", label, whole, lanes, 1e3 * lanes / whole)
+    log.info("%s: parts run eagerly, ms: %s; peak memory %s", label, timed, memory(device))

@@ -1,0 +1,98 @@
+"""What a run gave, and how results compare."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor
+
+from armfold.shell.buffers import Layout
+from armfold.shell.store import checkpoint as store
+
+NORMAL_95 = 1.959964  # two-sided 95% of a normal
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of `runs` lanes over `steps` steps gave. Tensors lie on the CPU."""
+
+    regret: Tensor  # [runs] float64, reward unit, cumulative pseudo-regret at the end
+    reward: Tensor  # [runs] float64, reward unit, mean reward a step
+    optimal: Tensor  # [runs] float64, share of steps on which a best arm was played
+    curve_t: Tensor  # [points] int64, steps
+    curve_mean: Tensor  # [points] float64, reward unit, mean cumulative pseudo-regret over lanes
+    curve_ci95: Tensor  # [points] float64, reward unit, half-width of its 95% confidence interval
+    steps: int
+    seconds: float  # wall time of the run, compilation included, earlier parts of a resumed run included
+    compiled: bool
+    layout: Layout
+
+    @property
+    def reward_mean(self) -> float:
+        """Mean reward a step, over lanes and steps."""
+        return self.reward.mean().item()
+
+    @property
+    def optimal_rate(self) -> float:
+        """Share of steps on which a best arm was played, over lanes and steps."""
+        return self.optimal.mean().item()
+
+    def save(self, folder: str | Path) -> None:
+        """Write the result to `folder` as a safetensors file and a JSON manifest; `Result.load` reads it."""
+        store.save(Path(folder), self.tensors(), {"result": self.facts()})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """The result that `save` wrote. Raises CheckpointError where the files are damaged or missing."""
+        tensors, facts = store.load(Path(folder))
+        if "result" not in facts:
+            raise store.CheckpointError(f"{folder} holds a run that has not ended, not a result")
+        kept = facts["result"]
+        fields: dict[str, Any] = {**tensors, **kept, "layout": Layout(*kept["layout"])}
+        return cls(**fields)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def facts(self) -> dict[str, Any]:
+        """The rest of it, by name, as JSON."""
+        return {name: value for name, value in vars(self).items() if not isinstance(value, Tensor)}
+
+
+class Row(NamedTuple):
+    """A line of the comparison; differences are paired lane by lane with the first learner."""
+
+    algorithm: str
+    regret_mean: float  # reward unit, at the end
+    regret_ci95: float  # half-width
+    difference: float  # regret less that of the first learner
+    difference_ci95: float
+    optimal_rate: float
+    reward_mean: float
+    runs: int
+    steps: int
+
+
+def _mean_ci95(x: Tensor) -> tuple[float, float]:
+    spread = x.std(correction=1).item() if x.numel() > 1 else math.nan
+    return x.mean().item(), NORMAL_95 * spread / math.sqrt(x.numel())
+
+
+def tabulate(results: dict[str, Result]) -> list[Row]:
+    """A row for each result, least regret first. `results` begins with the learner the others are compared with."""
+    reference = next(iter(results.values())).regret
+    rows = [
+        Row(
+            name,
+            *_mean_ci95(result.regret),
+            *_mean_ci95(result.regret - reference),
+            result.optimal_rate,
+            result.reward_mean,
+            result.regret.numel(),
+            result.steps,
+        )
+        for name, result in results.items()
+    ]
+    return sorted(rows, key=lambda row: row.regret_mean)

@@ -1,0 +1,1 @@
+"""Files: checkpoints and records, written whole or not at all."""

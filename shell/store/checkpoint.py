@@ -1,0 +1,57 @@
+"""Checkpoints: tensors in a safetensors file, everything else in a JSON manifest that names it. Never a pickle.
+
+The manifest is renamed into place last, so that a kill at any moment leaves the checkpoint before or the one after.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from armfold.shell.store.files import write_text, write_whole
+
+FORMAT = 1
+_MANIFEST = "manifest.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; the message says why and what to do."""
+
+
+def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write `tensors` and JSON-able `facts` as the checkpoint in `folder`, replacing the one there."""
+    data = safetensors.torch.save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})
+    digest = hashlib.sha256(data).hexdigest()
+    path = folder / f"tensors-{digest[:16]}.safetensors"
+    write_whole(path, lambda temporary: temporary.write_bytes(data))
+    manifest = {"format": FORMAT, "tensors": path.name, "sha256": digest, **facts}
+    write_text(folder / _MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    for old in folder.glob("tensors-*.safetensors"):
+        if old != path:
+            old.unlink()
+
+
+def exists(folder: Path) -> bool:
+    """Whether `folder` holds a checkpoint."""
+    return (folder / _MANIFEST).is_file()
+
+
+def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and facts of the checkpoint in `folder`. Raises CheckpointError where it is damaged."""
+    path = folder / _MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        data = (folder / manifest["tensors"]).read_bytes()
+        if manifest["format"] != FORMAT:
+            raise CheckpointError(f"checkpoint {folder} has format {manifest['format']}, this version reads {FORMAT}")
+        if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+            raise CheckpointError(f"checkpoint {folder} is damaged: {manifest['tensors']} does not match its checksum")
+        return safetensors.torch.load(data), manifest
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"checkpoint {folder} cannot be read ({error}): delete it, or start afresh without resume"
+        ) from error

@@ -1,0 +1,39 @@
+"""Tables for the terminal."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from armfold.shell.run.result import Row
+
+
+def print_comparison(rows: Sequence[Row], seconds: Mapping[str, float], *, reference: str, title: str) -> None:
+    """Print rows, least regret first, with the time that each learner took."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("learner")
+    for name in ("regret", "± 95%", f"vs {reference}", "± 95%", "optimal", "reward", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        paired = ("", "") if row.algorithm == reference else (f"{row.difference:+.3f}", f"{row.difference_ci95:.3f}")
+        table.add_row(
+            row.algorithm,
+            f"{row.regret_mean:.3f}",
+            f"{row.regret_ci95:.3f}",
+            *paired,
+            f"{100 * row.optimal_rate:.1f}%",
+            f"{row.reward_mean:.4f}",
+            f"{seconds[row.algorithm]:.1f} s",
+        )
+    Console().print(table)
+
+
+def print_catalogue(title: str, entries: Sequence[tuple[str, str, str]]) -> None:
+    """Print names with a line and a source each."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("name", no_wrap=True)
+    table.add_column("what it is", ratio=3)
+    table.add_column("source", ratio=2)
+    for entry in entries:
+        table.add_row(*entry)
+    Console().print(table)
