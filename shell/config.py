@@ -56,7 +56,7 @@ class _Options:
     dtype: _DTYPES = "float32"
     """Precision of the algorithms' arithmetic."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile the step: always, never, or where steps times runs pay for it."""
+    """torch.compile the step: always, never, or where the steps are enough to pay for it."""
     threads: int = 1
     """CPU threads; one is fastest for small steps."""
     max_memory: str | None = None
@@ -75,8 +75,9 @@ class _Options:
     """Say more."""
     quiet: bool = False
     """Say nothing but the table and errors."""
-    preset: Literal["smoke", "experiment", "benchmark"] | None = None
-    """Sizes to start from: smoke (seconds), experiment (10000 steps, 4096 runs), benchmark (compiled, 8192 runs)."""
+    preset: Literal["smoke", "quickstart", "quickstart-digits", "experiment", "benchmark"] | None = None
+    """Values to start from: smoke (seconds), quickstart and quickstart-digits (what `make run` shows), experiment
+    (10000 steps, 4096 runs), benchmark (compiled, 8192 runs, profiled)."""
     config: Path | None = None
     """A TOML file with any of these options; tables such as [kl_ucb] for an algorithm's own."""
     print_config: bool = False
@@ -85,6 +86,17 @@ class _Options:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {"steps": 200, "runs": 256, "points": 20},
+    "quickstart": {
+        "algos": "kl_ucb,kl_ucb_pp,imed,beta_ts,gaussian_ts,ucb1,ucb_v,moss,epsilon_greedy",
+        "steps": 1000,
+        "runs": 1024,
+    },
+    "quickstart-digits": {
+        "env": "digits",
+        "algos": "lin_ucb,lin_ts,beta_ts",
+        "steps": 1000,
+        "runs": 64,
+    },
     "experiment": {"steps": 10_000, "runs": 4096},
     "benchmark": {"steps": 2000, "runs": 8192, "compile": "on", "profile": True, "verbose": True},
 }

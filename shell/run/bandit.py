@@ -218,7 +218,7 @@ def simulate(
 
     Lane i depends on seed, agent_seed (seed where None) and first_run + i alone, bit for bit, whatever `runs` is.
     seed serves the arms, contexts and rewards, which are then the same for every learner; agent_seed the learner.
-    device: where it runs. compile: "on", "off", or "auto", which compiles where steps * runs are enough to pay for it.
+    device: where it runs. compile: "on", "off", or "auto", which compiles where the steps are enough to pay for it.
     threads: of the CPU; one is fastest for small steps. points: of the regret curve.
     reward_range: (low, high) are rescaled to [0, 1] for the learner, and rewards outside are refused; None passes
     rewards on as they are. max_memory: bytes that a block of lanes may take. checkpoint: a folder, written to every
@@ -235,17 +235,17 @@ def simulate(
         raise store.CheckpointError(f"checkpoint {folder} exists: pass resume=True to go on, or another folder")
     if reward_range is not None and reward_range != (0.0, 1.0):
         bandit = core.rescale_rewards(bandit, *reward_range)
-    advance, compiled = choose_advance(compile, device=where, run_steps=steps * runs)
-    identity = {
-        "bandit": describe(bandit), "env": describe(env), "steps": steps, "runs": runs, "seed": seed,
-        "agent_seed": agent_seed, "first_run": first_run, "device": str(where), "compiled": compiled, "points": points,
-        "reward_range": reward_range and list(reward_range), "max_memory": max_memory, "torch": torch.__version__,
-    }  # fmt: skip
     keys = random.key(seed, device=where), random.key(agent_seed, device=where)
     with _threads(threads, where), torch.no_grad():
         bandit, env = tensor_tunables(bandit, where), tensor_tunables(env, where)
         run = _Run(bandit, env, keys, first_run, runs, curve_steps(steps, points))
         layout = run.allocate(max_memory)
+        advance, compiled = choose_advance(compile, device=where, calls=steps * math.ceil(runs / layout.block))
+        identity = {
+            "bandit": describe(bandit), "env": describe(env), "steps": steps, "runs": runs, "seed": seed,
+            "agent_seed": agent_seed, "first_run": first_run, "device": str(where), "compiled": compiled, "points": points,
+            "reward_range": reward_range and list(reward_range), "layout": list(layout), "torch": torch.__version__,
+        }  # fmt: skip
         if folder is not None and resume and store.exists(folder):
             tensors, facts = _load(folder, identity)
             if "result" in facts:

@@ -35,7 +35,7 @@ def draw_regret(results: Mapping[str, Result], path: Path, *, title: str) -> Non
     for i, name in enumerate(order):
         result = results[name]
         t, mean, ci95 = result.curve_t.numpy(), result.curve_mean.numpy(), result.curve_ci95.numpy()
-        colour = colours(0.9 * i / max(len(order) - 1, 1))
+        colour = colours(0.8 * i / max(len(order) - 1, 1))
         every = max(1, len(t) // 8)
         style: dict[str, Any] = {"linestyle": _DASHES[i % len(_DASHES)], "marker": _MARKERS[i % len(_MARKERS)]}
         axes.plot(t, mean, color=colour, markersize=5, markevery=(i * every // len(order), every), label=name, **style)
