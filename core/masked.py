@@ -1,5 +1,8 @@
-"""Choosing among arms, under a mask, written once. Illegal and NaN entries are never chosen; where nothing is left to choose,
-actions are -1 and probabilities 0, which is the flag that callers look for."""
+"""Choosing among arms, under a mask, written once.
+
+Illegal and NaN entries are never chosen. Where nothing is left to choose, actions are -1 and probabilities 0, which is
+the flag that callers look for.
+"""
 
 import torch
 from torch import Tensor

@@ -9,6 +9,16 @@ State = Any  # a NamedTuple of tensors, each with leading lane dimensions [*B]
 Scalar = float | Tensor  # a tunable: one number for all lanes, or a tensor [*B] with one for each
 
 
+def per_lane(tunable: Scalar, dims: int = 1) -> Scalar:
+    """A tunable [*B] ready to meet values [*B, ...] with `dims` dimensions more.
+
+    A number stays, and so does a 0-dim tensor: with a dimension of its own it would take part in type promotion.
+    """
+    if isinstance(tunable, Tensor) and tunable.ndim:
+        return tunable.reshape(*tunable.shape, *(1,) * dims)
+    return tunable
+
+
 class Bandit(NamedTuple):
     """A bandit algorithm for K arms.
 

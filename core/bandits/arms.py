@@ -9,7 +9,7 @@ from torch import Tensor
 
 from armfold.core import masked, random
 from armfold.core.check import check_action, check_key, check_obs, check_reward, check_size
-from armfold.core.types import Bandit, Scalar
+from armfold.core.types import Bandit
 
 _MOST_PULLS = torch.iinfo(torch.int64).max
 
@@ -56,11 +56,6 @@ def update(
     """One play counted: action int64 [*B], reward float [*B]. `rng`, `obs` and `propensity` are not used."""
     played = chosen(state.pulls, action, reward)
     return State(add_pull(state.pulls, played), add_reward(state.reward_sum, played, reward))
-
-
-def per_arm(tunable: Scalar) -> Scalar:
-    """A tunable [*B] ready to meet [*B, K]; a number is left alone."""
-    return tunable.unsqueeze(-1) if isinstance(tunable, Tensor) else tunable
 
 
 def plays(state: State, dtype: torch.dtype) -> Tensor:

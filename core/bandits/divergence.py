@@ -8,16 +8,16 @@ from torch import Tensor
 
 from armfold.core import special
 from armfold.core.bandits import arms as _arms
-from armfold.core.bandits.arms import State, per_arm
+from armfold.core.bandits.arms import State
 from armfold.core.bandits.ucb import check_horizon, plays_left
 from armfold.core.check import check_number
-from armfold.core.types import Bandit, Scalar
+from armfold.core.types import Bandit, Scalar, per_lane
 
 
 def kl_ucb_index(state: State, *, c: Scalar = 3.0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Largest u with n KL(mean, u) <= ln t + c ln max(1, ln t), [*B, K]; +inf for unplayed arms."""
     log_time = torch.log(_arms.time(state, dtype))
-    budget = (log_time + per_arm(c) * torch.log(log_time.clamp(min=1))) / _arms.plays(state, dtype)
+    budget = (log_time + per_lane(c) * torch.log(log_time.clamp(min=1))) / _arms.plays(state, dtype)
     return _arms.unplayed_first(state, special.kl_upper(_arms.mean(state, dtype), budget))
 
 

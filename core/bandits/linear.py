@@ -11,10 +11,9 @@ from torch import Tensor
 
 from armfold.core import masked, random
 from armfold.core.bandits import arms as _arms
-from armfold.core.bandits.arms import per_arm
 from armfold.core.bayes import linear
 from armfold.core.check import check_key, check_number, check_size, require_obs
-from armfold.core.types import Bandit, Scalar
+from armfold.core.types import Bandit, Scalar, per_lane
 
 
 class State(NamedTuple):
@@ -30,7 +29,7 @@ def init(rng: Tensor, *, arms: int, features: int, ridge: Scalar = 1.0, dtype: t
     check_key(rng)
     batch = (*rng.shape[:-1], arms)
     pulls = torch.zeros(batch, dtype=torch.int64, device=rng.device)
-    return State(pulls, *linear.init(batch, features=features, ridge=per_arm(ridge), dtype=dtype, device=rng.device))
+    return State(pulls, *linear.init(batch, features=features, ridge=per_lane(ridge), dtype=dtype, device=rng.device))
 
 
 def _contexts(state: State, obs: Tensor | None) -> Tensor:
@@ -65,7 +64,7 @@ def update(
 def ucb_index(state: State, obs: Tensor | None, *, alpha: Scalar = 1.0) -> Tensor:
     """mean + alpha standard deviations of every arm's score, [*B, K]."""
     mean, variance = scores(state, obs)
-    return mean + per_arm(alpha) * torch.sqrt(variance)
+    return mean + per_lane(alpha) * torch.sqrt(variance)
 
 
 def ucb_select(state: State, rng: Tensor, obs: Tensor | None = None, *, alpha: Scalar = 1.0) -> Tensor:
@@ -112,7 +111,7 @@ def ts_select(state: State, rng: Tensor, obs: Tensor | None = None, *, scale: Sc
     check_key(rng, state.pulls.shape[:-1])
     mean, variance = scores(state, obs)
     noise = random.normal(random.fold_in(rng, 0), mean.shape[-1:], dtype=mean.dtype)
-    return masked.argmax(mean + per_arm(scale) * torch.sqrt(variance) * noise, random.fold_in(rng, 1))
+    return masked.argmax(mean + per_lane(scale) * torch.sqrt(variance) * noise, random.fold_in(rng, 1))
 
 
 def lin_ts(

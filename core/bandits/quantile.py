@@ -7,10 +7,10 @@ from torch import Tensor
 
 from armfold.core import special
 from armfold.core.bandits import arms as _arms
-from armfold.core.bandits.arms import State, per_arm
+from armfold.core.bandits.arms import State
 from armfold.core.bandits.thompson import beta_posterior
 from armfold.core.check import check_number
-from armfold.core.types import Bandit, Scalar
+from armfold.core.types import Bandit, Scalar, per_lane
 
 
 def bayes_ucb_index(
@@ -24,7 +24,7 @@ def bayes_ucb_index(
     """The quantile at 1 - 1 / (t max(1, ln t)^c) of each arm's beta posterior, [*B, K]."""
     a, b = beta_posterior(state, prior_a=prior_a, prior_b=prior_b, dtype=dtype)
     log_time = torch.log(_arms.time(state, dtype).clamp(min=2))
-    tail = torch.exp(-log_time - per_arm(c) * torch.log(log_time.clamp(min=1)))
+    tail = torch.exp(-log_time - per_lane(c) * torch.log(log_time.clamp(min=1)))
     return special.beta_upper_quantile(a, b, tail.expand_as(a))
 
 

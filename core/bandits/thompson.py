@@ -7,9 +7,9 @@ from torch import Tensor
 
 from armfold.core import masked, random
 from armfold.core.bandits import arms as _arms
-from armfold.core.bandits.arms import State, per_arm
+from armfold.core.bandits.arms import State
 from armfold.core.check import check_number, check_size
-from armfold.core.types import Bandit, Scalar
+from armfold.core.types import Bandit, Scalar, per_lane
 
 
 def beta_posterior(
@@ -17,7 +17,7 @@ def beta_posterior(
 ) -> tuple[Tensor, Tensor]:
     """Parameters a and b of each arm's beta posterior, [*B, K] each, > 0."""
     failures = (state.pulls - state.reward_sum).clamp(min=0)
-    return state.reward_sum.to(dtype) + per_arm(prior_a), failures.to(dtype) + per_arm(prior_b)
+    return state.reward_sum.to(dtype) + per_lane(prior_a), failures.to(dtype) + per_lane(prior_b)
 
 
 def beta_select(
@@ -58,9 +58,9 @@ def gaussian_posterior(
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
     """Mean [*B, K], in the reward's unit, and precision [*B, K] > 0, 1/unit^2, of each arm's posterior."""
-    prior, noise = per_arm(prior_precision), per_arm(noise_precision)
+    prior, noise = per_lane(prior_precision), per_lane(noise_precision)
     precision = prior + noise * state.pulls.to(dtype)
-    return (prior * per_arm(prior_mean) + noise * state.reward_sum.to(dtype)) / precision, precision
+    return (prior * per_lane(prior_mean) + noise * state.reward_sum.to(dtype)) / precision, precision
 
 
 def gaussian_select(

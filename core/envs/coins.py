@@ -10,7 +10,7 @@ from torch import Tensor
 from armfold.core import random
 from armfold.core.check import ShapeError, check_key, check_number, check_size
 from armfold.core.envs.arms import coin
-from armfold.core.types import BanditEnv, Scalar
+from armfold.core.types import BanditEnv, Scalar, per_lane
 
 
 class State(NamedTuple):
@@ -73,8 +73,7 @@ def drift(state: State, rng: Tensor, action: Tensor, *, sigma: Scalar = 0.1) -> 
     """A coin of the pulled arm; then every p takes a step N(0, sigma^2) and is clipped to [0, 1]."""
     reward = coin(random.fold_in(rng, 0), state.p, action)
     step = random.normal(random.fold_in(rng, 1), state.p.shape[-1:])
-    scale = sigma.unsqueeze(-1) if isinstance(sigma, Tensor) else sigma
-    return State((state.p + scale * step).clamp(0, 1)), reward
+    return State((state.p + per_lane(sigma) * step).clamp(0, 1)), reward
 
 
 def drifting(*, p: Sequence[float] | Tensor | None = None, arms: int | None = None, sigma: Scalar = 0.1) -> BanditEnv:

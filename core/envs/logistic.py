@@ -9,7 +9,7 @@ from torch import Tensor
 from armfold.core import random
 from armfold.core.check import check_number, check_size
 from armfold.core.envs.arms import coin
-from armfold.core.types import BanditEnv, Scalar
+from armfold.core.types import BanditEnv, Scalar, per_lane
 
 
 class State(NamedTuple):
@@ -21,8 +21,7 @@ class State(NamedTuple):
 
 def init(rng: Tensor, *, arms: int, features: int, scale: Scalar = 1.0) -> State:
     """theta ~ N(0, scale^2) and a first context x ~ N(0, 1), for each lane of rng [*B, 2]."""
-    spread = scale[..., None, None] if isinstance(scale, Tensor) else scale
-    theta = spread * random.normal(random.fold_in(rng, 0), (arms, features))
+    theta = per_lane(scale, 2) * random.normal(random.fold_in(rng, 0), (arms, features))
     return State(theta, random.normal(random.fold_in(rng, 1), (arms, features)))
 
 

@@ -242,9 +242,9 @@ def simulate(
         layout = run.allocate(max_memory)
         advance, compiled = choose_advance(compile, device=where, calls=steps * math.ceil(runs / layout.block))
         identity = {
-            "bandit": describe(bandit), "env": describe(env), "steps": steps, "runs": runs, "seed": seed,
-            "agent_seed": agent_seed, "first_run": first_run, "device": str(where), "compiled": compiled, "points": points,
-            "reward_range": reward_range and list(reward_range), "layout": list(layout), "torch": torch.__version__,
+            "bandit": describe(bandit), "env": describe(env), "steps": steps, "runs": runs, "points": points,
+            "seed": seed, "agent_seed": agent_seed, "first_run": first_run, "device": str(where), "compiled": compiled,
+            "layout": list(layout), "reward_range": reward_range and list(reward_range), "torch": torch.__version__,
         }  # fmt: skip
         if folder is not None and resume and store.exists(folder):
             tensors, facts = _load(folder, identity)

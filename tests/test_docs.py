@@ -1,0 +1,64 @@
+"""The documentation's Python runs, and its tables name everything that there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from armfold.core.bandits import ALGORITHMS
+from armfold.core.envs import ENVIRONMENTS
+from armfold.shell.config import PRESETS, Config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{i}")
+    for page in PAGES
+    for i, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S))
+]
+
+
+def test_there_are_examples() -> None:
+    assert len(BLOCKS) >= 3
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_example_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block, "example", "exec"), {"__name__": "example"})
+    assert capsys.readouterr().out
+
+
+def test_every_algorithm_and_environment_has_a_row() -> None:
+    page = (ROOT / "docs" / "bandits.md").read_text()
+    for entry in (*ALGORITHMS.values(), *ENVIRONMENTS.values()):
+        assert f"| `{entry.name}` | {entry.summary.rstrip('.')} |" in page, entry.name
+    for algorithm in ALGORITHMS.values():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{algorithm.name}` |"))
+        assert all(f"`{name}` ({default:g})" in row for name, default in algorithm.tunables.items()), row
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_options_named_in_seeds_exist() -> None:
+    named = re.findall(r"`--([a-z-]+)`", (ROOT / "docs" / "seeds.md").read_text().split("| here |\n|---|---|\n")[-1])
+    known = {field.replace("_", "-") for field in Config.__dataclass_fields__}
+    here = {
+        "env",
+        "algos",
+        "arms",
+        "features",
+        "steps",
+        "runs",
+        "seed",
+        "sigma",
+        "points",
+        "device",
+        "print-config",
+        "preset",
+    }
+    assert here <= known and here <= set(named)
+    assert {"smoke", "experiment", "benchmark"} <= PRESETS.keys()
