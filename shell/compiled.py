@@ -14,6 +14,7 @@ from torch import Tensor
 from armfold.core import simulate
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.buffers import write
+from armfold.shell.scratch import Reusing
 
 Mode = Literal["auto", "on", "off"]
 _WORTH_COMPILING = 5000  # calls: an eager step takes milliseconds of overhead, compiling 10 to 30 seconds
@@ -57,11 +58,11 @@ def advance(bandit: Bandit, env: BanditEnv, carry: simulate.Carry, tally: Tally)
 
 
 @functools.cache
-def _compiled_advance() -> Callable[..., None]:
+def _compiled_advance() -> Reusing:
     # One compiled function for all learners and environments: it specialises on the functions in their tuples and on
     # structure, while float tunables are tensors and share a graph.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
-    return torch.compile(advance, fullgraph=True, dynamic=False)
+    return Reusing(torch.compile(advance, fullgraph=True, dynamic=False))
 
 
 @functools.cache

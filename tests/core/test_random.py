@@ -1,7 +1,7 @@
 """Keys, bits and distributions.
 
-Every statistical test rejects with probability 1e-6 under its hypothesis. There are fewer than 300 (slow ones included), so
-the familywise error rate is below 3e-4; keys are fixed, so a test that passes once passes always.
+Every statistical assertion fails with probability 1e-6 under its hypothesis. There are fewer than 300, slow ones
+included, so the familywise error rate is below 3e-4; keys are fixed, so a test that passes once passes always.
 """
 
 import math
