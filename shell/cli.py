@@ -17,6 +17,7 @@ from rich.logging import RichHandler
 
 import armfold
 from armfold.core.bandits import ALGORITHMS
+from armfold.core.check import ShapeError
 from armfold.core.envs import ENVIRONMENTS
 from armfold.shell import config as configuration
 from armfold.shell.choose import env_shape, find_algorithm, make_bandit, make_env, suggest
@@ -67,41 +68,50 @@ def bandit(argv: list[str]) -> None:
     if config.print_config:
         print(configuration.to_toml(config), end="")
         return
-    _set_up_logging(verbose=config.verbose or config.profile, quiet=config.quiet)
     names = list(dict.fromkeys(name.strip() for name in config.algos.split(",") if name.strip()))
     if not names:
         raise ValueError(f"algos must name at least one algorithm, got {config.algos!r}")
-    device = find_device(config.device)
+    find_device(config.device)
     env = make_env(config.env, _env_options(config), context=config.context, label=config.label)
     learners = {name: _make_learner(config, name, env) for name in names}
     identity = configuration.identity(config, names)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(config.env).stem)
+    for name, learner in learners.items():  # errors that a few steps show come before anything is written
+        _simulate(config, name, learner, env, steps=min(config.steps, 4), runs=min(config.runs, 64), compile="off")
+    _set_up_logging(verbose=config.verbose or config.profile, quiet=config.quiet)
     folder = config.out or Path("runs") / f"{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
     compare.open_folder(folder, identity, resume=config.resume)
     results = {
-        name: simulate(
-            learner,
-            env,
-            steps=config.steps,
-            runs=config.runs,
-            seed=config.seed,
-            agent_seed=config.agent_seed,
-            device=device,
-            compile=config.compile,
-            threads=config.threads,
-            points=config.points,
-            reward_range=_reward_range(config, name),
-            max_memory=_bytes(config.max_memory),
-            checkpoint=compare.result_folder(folder, name),
-            checkpoint_every=config.checkpoint_every,
-            resume=config.resume,
-            progress=not config.quiet,
-            profile=config.profile,
-            label=name,
-        )
-        for name, learner in learners.items()
+        name: _simulate(config, name, learner, env, folder=folder, label=name) for name, learner in learners.items()
     }
     _report(folder, results, identity, quiet=config.quiet)
+
+
+def _simulate(config: Any, name: str, learner: Any, env: Any, *, folder: Path | None = None, **changed: Any) -> Result:
+    settings = {
+        "steps": config.steps,
+        "runs": config.runs,
+        "seed": config.seed,
+        "agent_seed": config.agent_seed,
+        "device": config.device,
+        "compile": config.compile,
+        "threads": config.threads,
+        "points": config.points,
+        "reward_range": _reward_range(config, name),
+        "max_memory": _bytes(config.max_memory),
+        "progress": folder is not None and not config.quiet,
+        "profile": folder is not None and config.profile,
+    }
+    if folder is not None:
+        settings |= {
+            "checkpoint": compare.result_folder(folder, name),
+            "checkpoint_every": config.checkpoint_every,
+            "resume": config.resume,
+        }
+    try:
+        return simulate(learner, env, **{**settings, **changed})
+    except ShapeError as error:
+        raise ValueError(f"{name} in {config.env}: {error}") from error
 
 
 def catalogue(argv: list[str]) -> None:
@@ -157,7 +167,7 @@ def _make_learner(config: Any, name: str, env: Any) -> Any:
 
 
 def _reward_range(config: Any, name: str) -> tuple[float, float] | None:
-    if config.reward_range is None and find_algorithm(name).rewards == "real":
+    if find_algorithm(name).rewards == "real":
         return None
     return config.reward_range or (0.0, 1.0)
 

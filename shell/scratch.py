@@ -2,8 +2,8 @@
 
 Inductor's programs ask `empty_strided_cpu` for their temporaries at every call, and buffers of this size come from the
 system each time, pages and all. A program that returns nothing hands none of them out, so it may have the same ones
-again. This leans on two names inside torch (`PyCodeCache.modules`, `empty_strided_cpu`); where they are missing, programs
-allocate as they always did, and tests/shell/test_buffers.py fails.
+again. This leans on two names inside torch (`PyCodeCache.modules` and `empty_strided_cpu`); where they are missing,
+programs allocate as they always did, and tests/shell/test_buffers.py fails.
 """
 
 import threading

@@ -1,5 +1,6 @@
 """Running a bandit in an environment: thousands of seeded lanes, block after block, step after step."""
 
+import bisect
 import logging
 import math
 import time
@@ -25,6 +26,8 @@ from armfold.shell.store import checkpoint as store
 from armfold.shell.view.progress import track
 
 log = logging.getLogger("armfold")
+
+_STRIDE = 256  # steps that the device takes between two looks of the host
 
 
 class _Gathered:
@@ -125,20 +128,23 @@ class _Run:
         return self.gathered.lanes * self.marks[-1] + self.gathered.step * self.lanes
 
     def go(self, advance: Callable[..., None]) -> Iterator[None]:
-        """Take all steps that are left; yields after each point of the curve."""
-        while self.gathered.lanes < self.runs:
-            if self.gathered.step == 0:
-                write(self.carry, self._start(self.gathered.block, self.layout.block))
+        """Take all steps that are left; yields every few, where the host may look and a checkpoint may be taken."""
+        gathered, last = self.gathered, self.marks[-1]
+        while gathered.lanes < self.runs:
+            if gathered.step == 0:
+                write(self.carry, self._start(gathered.block, self.layout.block))
                 write(self.tally, init_tally(self.layout.block, self.keys[0].device))
-            for point, mark in enumerate(self.marks):
-                if self.gathered.step < mark:
-                    for _ in range(mark - self.gathered.step):
-                        advance(self.bandit, self.env, self.carry, self.tally)
-                    self.gathered.step = mark
-                    self.gathered.add_point(point, self.tally.regret[: self.lanes].cpu())
-                    if mark < self.marks[-1]:
-                        yield
-            self.gathered.add_block(self.tally, self.lanes, self.marks[-1])
+            while gathered.step < last:
+                point = bisect.bisect_right(self.marks, gathered.step)
+                stop = min(self.marks[point], gathered.step + _STRIDE)
+                for _ in range(stop - gathered.step):
+                    advance(self.bandit, self.env, self.carry, self.tally)
+                gathered.step = stop
+                if stop == self.marks[point]:
+                    gathered.add_point(point, self.tally.regret[: self.lanes].cpu())
+                if stop < last:
+                    yield
+            gathered.add_block(self.tally, self.lanes, last)
             yield
 
     def check(self, reward_range: tuple[float, float] | None) -> None:

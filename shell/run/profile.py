@@ -59,5 +59,5 @@ def log_profile(
     }
     timed = ", ".join(f"{name} {_milliseconds(work, device):.3f}" for name, work in parts.items())
     lanes = carry.time.numel()
-    log.info("%s: %.3f ms a step of %d lanes (%.3g run-steps/s); ", label, whole, lanes, 1e3 * lanes / whole)
+    log.info("%s: %.3f ms a step of %d lanes (%.3g run-steps/s)", label, whole, lanes, 1e3 * lanes / whole)
     log.info("%s: parts run eagerly, ms: %s; peak memory %s", label, timed, memory(device))

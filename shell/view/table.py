@@ -9,11 +9,11 @@ from armfold.shell.run.result import Row
 
 
 def print_comparison(rows: Sequence[Row], seconds: Mapping[str, float], *, reference: str, title: str) -> None:
-    """Print rows, least regret first, with the time that each learner took. Differences are to `reference`."""
-    caption = f"difference: of regret to {reference}, paired run by run"
+    """Print rows, least regret first, with the time that each learner took. `reference` came first."""
+    caption = f"vs first: regret less that of {reference}, paired run by run"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("learner", no_wrap=True)
-    for name in ("regret", "± 95%", "difference", "± 95%", "optimal", "reward", "time"):
+    for name in ("regret", "± 95%", "vs first", "± 95%", "optimal", "reward", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         paired = ("", "") if row.algorithm == reference else (f"{row.difference:+.3f}", f"{row.difference_ci95:.3f}")
