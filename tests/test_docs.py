@@ -60,5 +60,6 @@ def test_options_named_in_seeds_exist() -> None:
         "print-config",
         "preset",
     }
-    assert here <= known and here <= set(named)
+    assert here <= known
+    assert here <= set(named)
     assert {"smoke", "experiment", "benchmark"} <= PRESETS.keys()

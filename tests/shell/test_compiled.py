@@ -1,0 +1,117 @@
+"""Compiling: tunables as inputs of one graph, the choice of mode, temporaries that are kept."""
+
+import functools
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+from torch.utils import _pytree as pytree
+
+from armfold.core import bandits, envs, random, simulate
+from armfold.shell import compiled, describe
+from armfold.shell.buffers import choose_layout
+from armfold.shell.scratch import Reusing, Scratch
+
+CPU = torch.device("cpu")
+
+
+def steps(bandit: object, env: object, count: int = 15) -> list[torch.Tensor]:
+    carry = simulate.init(bandit, env, random.split(random.key(3), 32))
+    for _ in range(count):
+        carry, trace = simulate.step(bandit, env, carry)
+    return pytree.tree_leaves((carry, trace))
+
+
+@pytest.mark.parametrize("name", bandits.ALGORITHMS)
+def test_tunables_as_tensors_change_neither_bits_nor_dtypes(name: str) -> None:
+    algorithm = bandits.ALGORITHMS[name]
+    sizes = {"arms": 4, "features": 3} if algorithm.contextual else {"arms": 4}
+    bandit = algorithm.make(**sizes)
+    env = envs.contextual(arms=4, features=3) if algorithm.contextual else envs.drifting(arms=4)
+    plain = steps(bandit, env)
+    tensors = steps(compiled.tensor_tunables(bandit, CPU), compiled.tensor_tunables(env, CPU))
+    for a, b in zip(plain, tensors, strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+
+
+def test_tensor_tunables_reach_nested_partials_and_leave_infinity() -> None:
+    inner = functools.partial(print, sep=0.5, end=float("inf"))
+    outer = compiled.tensor_tunables(functools.partial(map, index=inner), CPU)
+    assert outer.keywords["index"].keywords["sep"].dtype == torch.float64
+    assert outer.keywords["index"].keywords["end"] == float("inf")
+
+
+def test_mode_is_chosen_by_the_number_of_calls() -> None:
+    assert compiled.choose_advance("off", device=CPU, calls=1e9) == (compiled.advance, False)
+    assert compiled.choose_advance("auto", device=CPU, calls=10) == (compiled.advance, False)
+    assert compiled.choose_advance("on", device=CPU, calls=1)[1]
+    with pytest.raises(ValueError, match=r"compile must be .* got 'sometimes'"):
+        compiled.choose_advance("sometimes", device=CPU, calls=1)  # type: ignore[arg-type]
+
+
+def test_without_a_compiler_auto_warns_once_and_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
+    compiled._compiler_found.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="no compiler found"):
+            assert compiled.choose_advance("auto", device=CPU, calls=1e9) == (compiled.advance, False)
+        assert compiled.choose_advance("auto", device=CPU, calls=1e9) == (compiled.advance, False)
+    finally:
+        compiled._compiler_found.cache_clear()
+
+
+def test_scratch_gives_the_same_tensors_call_after_call() -> None:
+    scratch = Scratch(lambda size, stride, dtype: torch.empty_strided(size, stride, dtype=dtype))
+    asked = [((2, 3), (3, 1), torch.float32), ((4,), (1,), torch.int64)]
+    first = [scratch(*request) for request in asked]
+    scratch.given = 0
+    assert all(a is b for a, b in zip(first, [scratch(*request) for request in asked], strict=True))
+    assert [tuple(tensor.shape) for tensor in first] == [(2, 3), (4,)]
+
+
+@pytest.mark.slow
+def test_one_program_serves_every_value_of_a_tunable() -> None:
+    torch._dynamo.reset()
+    advance = Reusing(torch.compile(compiled.advance, fullgraph=True, dynamic=False))
+    counters.clear()
+    for c in (0.0, 1.0, 3.0):
+        bandit = compiled.tensor_tunables(bandits.ucb1(arms=3, c=c), CPU)
+        env = compiled.tensor_tunables(envs.bernoulli(arms=3), CPU)
+        carry = simulate.init(bandit, env, random.split(random.key(0), 64))
+        layout = choose_layout(carry, carry.bandit, runs=64)
+        carry, tally = pytree.tree_map(layout.lay, carry), compiled.init_tally(64, CPU)
+        expected = steps_of(bandit, env, 5)
+        for _ in range(5):
+            advance(bandit, env, carry, tally)
+        assert torch.equal(carry.bandit.pulls, expected.bandit.pulls)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert len(advance.scratches) == 1
+
+
+def steps_of(bandit: object, env: object, count: int) -> simulate.Carry:
+    carry = simulate.init(bandit, env, random.split(random.key(0), 64))
+    for _ in range(count):
+        carry, _ = simulate.step(bandit, env, carry)
+    return carry
+
+
+@pytest.mark.slow
+def test_results_of_other_programs_are_never_reused() -> None:
+    torch._dynamo.reset()
+    program = Reusing(torch.compile(lambda x: torch.sin(x) + x.sum()))  # it has a result, so it must not be adopted
+    program(torch.ones(5))
+    assert program.scratches == []
+
+
+def test_describe_names_functions_tunables_and_tensors() -> None:
+    told = describe.describe(bandits.ucb1(arms=3, c=1.5))
+    assert told["select"]["index"] == {
+        "function": "armfold.core.bandits.ucb.ucb1_index",
+        "c": 1.5,
+        "dtype": "torch.float32",
+    }
+    assert told["init"]["arms"] == 3
+    one, other = (describe.describe(envs.bernoulli(p=p)) for p in ((0.1, 0.2), (0.1, 0.3)))
+    assert one["init"]["p"]["shape"] == [2]
+    assert one != other
