@@ -74,3 +74,10 @@ def check_number(
     if not math.isfinite(value) or not (low < value if open_low else low <= value) or value > high:
         interval = f"{'(' if open_low or low == -math.inf else '['}{low}, {high}{')' if high == math.inf else ']'}"
         raise ValueError(f"{name} must be finite and in {interval}, got {value}")
+
+
+def check_values(name: str, value: Tensor, *, low: float, high: float) -> None:
+    """Raise ValueError unless all of `value` lies in [low, high]. For constructors only: it reads the tensor."""
+    wrong = ~((value >= low) & (value <= high))
+    if bool(wrong.any()):
+        raise ValueError(f"{name} must lie in [{low}, {high}], got {value[wrong][0].tolist()}")

@@ -8,23 +8,25 @@ import torch
 from torch import Tensor
 
 from armfold.core import random
+from armfold.core.check import check_key
 
 
 def _at(x: Tensor, action: Tensor) -> tuple[Tensor, ...]:
     """The index of x[lane, action] for every lane, with actions outside [0, K) drawn to its ends."""
     batch = action.shape
     lanes = [torch.arange(n, device=x.device).reshape(n, *(1,) * (len(batch) - i - 1)) for i, n in enumerate(batch)]
-    return (*lanes, action.clamp(0, x.shape[len(batch)] - 1))
+    # A dimension of their own keeps indices from being 0-dim, which would be read on the host.
+    return tuple(i.unsqueeze(-1) for i in (*lanes, action.clamp(0, x.shape[len(batch)] - 1)))
 
 
 def take(x: Tensor, action: Tensor) -> Tensor:
     """x[lane, action] for x [*B, K, *S] and action int64 [*B]: [*B, *S]. Actions outside read the nearest arm."""
-    return x[_at(x, action)]
+    return x[_at(x, action)].squeeze(action.ndim)
 
 
 def put(x: Tensor, action: Tensor, value: Tensor) -> Tensor:
     """`x` [*B, K, *S] with value [*B, *S] at x[lane, action]. Actions outside write the nearest arm."""
-    return torch.index_put(x, _at(x, action), value)
+    return torch.index_put(x, _at(x, action), value.unsqueeze(action.ndim))
 
 
 def _usable(x: Tensor, legal: Tensor | None) -> Tensor:
@@ -44,6 +46,7 @@ def argmax(x: Tensor, rng: Tensor, legal: Tensor | None = None) -> Tensor:
 
     x [*B, K] float; rng [*B, 2]; legal bool [*B, K] or None. Returns int64 [*B], -1 where nothing is usable.
     """
+    check_key(rng, x.shape[:-1])
     priority = torch.where(ties(x, legal), random.bits(rng, x.shape[-1:]), -1)
     return torch.where(priority.amax(-1) >= 0, priority.argmax(-1), -1)
 
@@ -54,12 +57,18 @@ def argmax_probs(x: Tensor, legal: Tensor | None = None) -> Tensor:
     return tied / tied.sum(-1, keepdim=True).clamp(min=1)
 
 
+def _settled(logits: Tensor, usable: Tensor) -> Tensor:
+    """`logits` with -inf where not usable, such that a softmax exists: entries of +inf share everything between them;
+    where all that is usable is -inf, all that is usable shares."""
+    x = torch.where(usable, logits, -torch.inf)
+    best = x.amax(-1, keepdim=True)
+    return torch.where(torch.isinf(best), torch.where(usable & (x == best), 0.0, -torch.inf).to(x.dtype), x)
+
+
 def log_softmax(logits: Tensor, legal: Tensor | None = None) -> Tensor:
     """Log-probabilities [*B, K] over the usable entries, -inf elsewhere."""
     usable = _usable(logits, legal)
-    some = usable.any(-1, keepdim=True)
-    logp = torch.log_softmax(torch.where(usable | ~some, torch.nan_to_num(logits), -torch.inf), -1)
-    return torch.where(usable, logp, -torch.inf)
+    return torch.where(usable, torch.log_softmax(_settled(logits, usable), -1), -torch.inf)
 
 
 def softmax(logits: Tensor, legal: Tensor | None = None) -> Tensor:
@@ -70,5 +79,4 @@ def softmax(logits: Tensor, legal: Tensor | None = None) -> Tensor:
 def categorical(rng: Tensor, logits: Tensor, legal: Tensor | None = None) -> Tensor:
     """A draw from softmax(logits) over the usable entries (Gumbel-max): int64 [*B], -1 where nothing is usable."""
     usable = _usable(logits, legal)
-    action = random.categorical(rng, torch.where(usable, logits, -torch.inf))
-    return torch.where(usable.any(-1), action, -1)
+    return torch.where(usable.any(-1), random.categorical(rng, _settled(logits, usable)), -1)

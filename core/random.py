@@ -44,7 +44,7 @@ def _blocks(rng: Tensor, shape: Sequence[int], first: int = 0) -> Words:
     """
     check_key(rng)
     lanes, event = rng.ndim - 1, len(shape)
-    block = torch.arange(first, first + math.prod(shape), device=rng.device).reshape(*shape, *(1,) * lanes)
+    block = torch.arange(first, first + math.prod(shape), device=rng.device).reshape((*shape, *(1,) * lanes))
     words = _philox(rng[..., 0], rng[..., 1] + block)
     w0, w1, w2, w3 = (word.movedim(tuple(range(event)), tuple(range(lanes, lanes + event))) for word in words)
     return w0, w1, w2, w3
@@ -74,9 +74,20 @@ def key(seed: int, *, device: torch.device | str | None = None) -> Tensor:
     return torch.tensor([seed - 2**64 if seed >= 2**63 else seed, 0], dtype=torch.int64, device=device)
 
 
+def _check_data(name: str, data: int | Tensor, rng: Tensor) -> None:
+    if isinstance(data, Tensor):
+        if data.dtype != torch.int64 or data.ndim > rng.ndim - 1:
+            raise ShapeError(
+                f"{name} must be an int or int64 [*B] for keys {tuple(rng.shape)}, got {data.dtype} {tuple(data.shape)}"
+            )
+    elif isinstance(data, bool) or not isinstance(data, int | torch.SymInt):
+        raise ShapeError(f"{name} must be an int or int64 [*B], got {data!r}")
+
+
 def fold_in(rng: Tensor, data: int | Tensor) -> Tensor:
     """Keys [*B, 2] derived from keys [*B, 2] and data: an int, or int64 [*B] with one value a lane."""
     check_key(rng)
+    _check_data("data", data, rng)
     w0, w1, w2, w3 = _philox(rng[..., 0], rng[..., 1] + data)
     return torch.stack((w0 | w1 << 32, w2 | w3 << 32)).movedim(0, -1)
 
@@ -92,6 +103,7 @@ def skip(rng: Tensor, blocks: int | Tensor) -> Tensor:
     """Keys whose draws start `blocks` (an int, or int64 [*B]) later in the same stream: uniform(skip(rng, i)) is
     uniform(rng, (n,))[..., i]. For reading one element of a draw without making the others."""
     check_key(rng)
+    _check_data("blocks", blocks, rng)
     return torch.stack((rng[..., 0], rng[..., 1] + blocks)).movedim(0, -1)
 
 
@@ -108,12 +120,17 @@ def uniform(
     high: float | Tensor = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Uniform on [low, high), [*B, *shape], of 24 random bits (53 in float64)."""
+    """Uniform on [low, high), [*B, *shape], of 24 random bits (53 in float64); low and high broadcast against that.
+
+    Where low and high are given, rounding may reach high.
+    """
     w0, w1, _, _ = _blocks(rng, shape)
     if dtype == torch.float64:
         unit = ((w0 << 32 | w1) & (2**53 - 1)).to(dtype) * 2.0**-53
     else:
         unit = ((w0 & (2**24 - 1)).to(torch.float32) * 2.0**-24).to(dtype)
+        if dtype != torch.float32:
+            unit = unit.clamp(max=1 - torch.finfo(dtype).eps / 2)  # half precision would round up to 1
     if isinstance(low, float) and isinstance(high, float) and (low, high) == (0.0, 1.0):
         return unit
     return low + (high - low) * unit
@@ -127,7 +144,8 @@ def normal(
     std: float | Tensor = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Normal with the given mean and standard deviation, [*B, *shape] (Box and Muller 1958)."""
+    """Normal draws [*B, *shape]; mean and std broadcast against that (Box and Muller 1958). |draw| < 6.8 std below
+    float64."""
     return mean + std * _box_muller(_blocks(rng, shape), dtype)[0].to(dtype)
 
 
@@ -156,6 +174,8 @@ def categorical(rng: Tensor, logits: Tensor) -> Tensor:
 
 def randint(rng: Tensor, shape: Sequence[int] = (), *, low: int = 0, high: int | Tensor) -> Tensor:
     """Uniform integers in [low, high), int64 [*B, *shape], for spans below 2**31 (bias under 2**-32)."""
+    if isinstance(high, int) and high <= low:
+        raise ValueError(f"high must be above low, got low={low}, high={high}")
     w0, w1, _, _ = _blocks(rng, shape)
     span = high - low
     return low + (w0 * span + (w1 * span >> 32) >> 32)
@@ -181,18 +201,20 @@ def _loggamma(rng: Tensor, concentration: Tensor) -> Tensor:
     (tests/core/test_random.py computes it); one that is not takes its proposal's median, v = 1.
     """
     n = concentration.shape[-1]
-    d = concentration + (2 - 1 / 3)
+    valid = concentration >= 0  # others are settled as they are, so that they take no retry from their lane
+    d = torch.where(valid, concentration, 1) + (2 - 1 / 3)
     v = _propose(_blocks(rng, (n,)), d)
     v = torch.where(v > 0, v, _propose(_blocks(rng, (n,), n), d))
     item = torch.arange(n, device=rng.device)
-    for i in range(6 + n // 32):
+    for i in range(7 + n // 32):
         turn = item == torch.where(v > 0, n, item).amin(-1, keepdim=True)
         again = _propose(_blocks(rng, (), 3 * n + i), torch.where(turn, d, 0).sum(-1).clamp(min=1))
         v = torch.where(turn, again.unsqueeze(-1), v)
     v = torch.where(v > 0, v, 1)
     w0, w1, w2, w3 = _blocks(rng, (n,), 2 * n)
     boost = torch.log(_open01(w0, w1, concentration.dtype)) / concentration
-    return torch.log(d * v) + boost + torch.log(_open01(w2, w3, concentration.dtype)) / (concentration + 1)
+    boost = boost + torch.log(_open01(w2, w3, concentration.dtype)) / (concentration + 1)
+    return torch.where(valid, torch.log(d * v) + boost, torch.nan)
 
 
 def _items(rng: Tensor, name: str, value: Tensor) -> Tensor:
@@ -210,7 +232,7 @@ def _items(rng: Tensor, name: str, value: Tensor) -> Tensor:
 def gamma(rng: Tensor, concentration: Tensor) -> Tensor:
     """Standard gamma draws, of the shape [*B, *S] of `concentration` > 0. Exact but with probability below 1e-12.
 
-    A concentration that is 0, negative or NaN gives 0 or NaN.
+    A concentration of 0 gives 0; one that is negative or NaN gives NaN.
     """
     items = _items(rng, "concentration", concentration)
     return torch.exp(_loggamma(rng, items)).reshape(concentration.shape)

@@ -1,5 +1,6 @@
 """A bandit in an environment, one step at a time. A run is a fold of `step` over time."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -70,8 +71,8 @@ def step(bandit: Bandit, env: BanditEnv, carry: Carry) -> tuple[Carry, Trace]:
 
 def rescale_rewards(bandit: Bandit, low: float, high: float) -> Bandit:
     """`bandit`, fed (reward - low) / (high - low): for learners of [0, 1] in an environment of [low, high]."""
-    if not low < high:
-        raise ValueError(f"reward_range must be (low, high) with low < high, got ({low}, {high})")
+    if not (low < high and math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"reward_range must be finite (low, high) with low < high, got ({low}, {high})")
 
     return bandit._replace(update=partial(_rescaled_update, update=bandit.update, low=low, high=high))
 

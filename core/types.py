@@ -3,19 +3,20 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 State = Any  # a NamedTuple of tensors, each with leading lane dimensions [*B]
 Scalar = float | Tensor  # a tunable: one number for all lanes, or a tensor [*B] with one for each
 
 
-def per_lane(tunable: Scalar, dims: int = 1) -> Scalar:
-    """A tunable [*B] ready to meet values [*B, ...] with `dims` dimensions more.
+def per_lane(tunable: Scalar, dtype: torch.dtype, dims: int = 1) -> Scalar:
+    """A tunable [*B] ready to meet values [*B, ...] of `dtype` with `dims` dimensions more.
 
-    A number stays, and so does a 0-dim tensor: with a dimension of its own it would take part in type promotion.
+    A number stays, and so does a 0-dim tensor: neither takes part in type promotion.
     """
     if isinstance(tunable, Tensor) and tunable.ndim:
-        return tunable.reshape(*tunable.shape, *(1,) * dims)
+        return tunable.reshape((*tunable.shape, *(1,) * dims)).to(dtype)
     return tunable
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from armfold.core import masked, random
-from armfold.core.check import check_action, check_key, check_obs, check_reward, check_size
+from armfold.core.check import check_action, check_key, check_obs, check_reward, check_shape, check_size
 from armfold.core.types import Bandit
 
 _MOST_PULLS = torch.iinfo(torch.int64).max
@@ -54,6 +54,7 @@ def update(
     state: State, rng: Tensor, obs: Tensor | None, action: Tensor, reward: Tensor, *, propensity: Tensor | None = None
 ) -> State:
     """One play counted: action int64 [*B], reward float [*B]. `rng`, `obs` and `propensity` are not used."""
+    check_select(state.pulls, rng, obs)
     played = chosen(state.pulls, action, reward)
     return State(add_pull(state.pulls, played), add_reward(state.reward_sum, played, reward))
 
@@ -84,13 +85,19 @@ Index = Callable[..., Tensor]  # state -> [*B, K], the largest is played
 def select(state: State, rng: Tensor, obs: Tensor | None = None, *, index: Index) -> Tensor:
     """The arm of largest index, ties at random: int64 [*B]."""
     check_select(state.pulls, rng, obs)
-    return masked.argmax(index(state), rng)
+    return masked.argmax(_indexed(state, index), rng)
 
 
 def policy(state: State, rng: Tensor, obs: Tensor | None = None, *, index: Index, samples: int | None = None) -> Tensor:
     """Exact law of `select`, [*B, K]: uniform over the ties. `samples` is not used."""
     check_select(state.pulls, rng, obs)
-    return masked.argmax_probs(index(state))
+    return masked.argmax_probs(_indexed(state, index))
+
+
+def _indexed(state: State, index: Index) -> Tensor:
+    values = index(state)
+    check_shape("index (have tunables one value a lane?)", values, state.pulls.shape)
+    return values
 
 
 def check_select(pulls: Tensor, rng: Tensor, obs: Tensor | None) -> None:

@@ -17,8 +17,8 @@ from armfold.core.types import Bandit, Scalar, per_lane
 def kl_ucb_index(state: State, *, c: Scalar = 3.0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Largest u with n KL(mean, u) <= ln t + c ln max(1, ln t), [*B, K]; +inf for unplayed arms."""
     log_time = torch.log(_arms.time(state, dtype))
-    budget = (log_time + per_lane(c) * torch.log(log_time.clamp(min=1))) / _arms.plays(state, dtype)
-    return _arms.unplayed_first(state, special.kl_upper(_arms.mean(state, dtype), budget))
+    budget = (log_time + per_lane(c, dtype) * torch.log(log_time.clamp(min=1))) / _arms.plays(state, dtype)
+    return _arms.unplayed_first(state, special.kl_upper(_arms.mean(state, dtype).clamp(0, 1), budget))
 
 
 def kl_ucb(*, arms: int, c: Scalar = 3.0, dtype: torch.dtype = torch.float32) -> Bandit:
@@ -36,7 +36,7 @@ def kl_ucb_pp_index(state: State, *, horizon: Scalar = math.inf, dtype: torch.dt
     left = plays_left(state, horizon, dtype)
     log_left = torch.log(left)
     budget = torch.log(left * (log_left * log_left + 1)) / _arms.plays(state, dtype)
-    return _arms.unplayed_first(state, special.kl_upper(_arms.mean(state, dtype), budget))
+    return _arms.unplayed_first(state, special.kl_upper(_arms.mean(state, dtype).clamp(0, 1), budget))
 
 
 def kl_ucb_pp(*, arms: int, horizon: Scalar = math.inf, dtype: torch.dtype = torch.float32) -> Bandit:

@@ -29,7 +29,9 @@ def init(rng: Tensor, *, arms: int, features: int, ridge: Scalar = 1.0, dtype: t
     check_key(rng)
     batch = (*rng.shape[:-1], arms)
     pulls = torch.zeros(batch, dtype=torch.int64, device=rng.device)
-    return State(pulls, *linear.init(batch, features=features, ridge=per_lane(ridge), dtype=dtype, device=rng.device))
+    return State(
+        pulls, *linear.init(batch, features=features, ridge=per_lane(ridge, dtype), dtype=dtype, device=rng.device)
+    )
 
 
 def _contexts(state: State, obs: Tensor | None) -> Tensor:
@@ -45,12 +47,15 @@ def scores(state: State, obs: Tensor | None) -> tuple[Tensor, Tensor]:
 def update(
     state: State, rng: Tensor, obs: Tensor | None, action: Tensor, reward: Tensor, *, propensity: Tensor | None = None
 ) -> State:
-    """The played arm's posterior given its context obs[action] and the reward. `rng`, `propensity` are not used."""
-    x = _contexts(state, obs)
-    played = _arms.chosen(state.pulls, action, reward)
+    """The played arm's posterior given its context obs[action] and the reward; unchanged where one of them is not
+    finite. `rng` and `propensity` are not used."""
+    check_key(rng, state.pulls.shape[:-1])
+    x, y = masked.take(_contexts(state, obs), action), reward.to(state.moment.dtype)
+    size = (x * x).sum(-1)  # not finite where a feature is not, or where its square would overflow
+    played = _arms.chosen(state.pulls, action, reward) & torch.isfinite(size + y * y).unsqueeze(-1)
     # Only the played arm's posterior is read and written: index_put compiles to a store in place.
     before = linear.State(masked.take(state.covariance, action), masked.take(state.moment, action))
-    after = linear.update(before, masked.take(x, action), reward.to(x.dtype))
+    after = linear.update(before, x, y)
     counted = played.any(-1)
     covariance = torch.where(counted[..., None, None], after.covariance, before.covariance)
     moment = torch.where(counted[..., None], after.moment, before.moment)
@@ -64,7 +69,7 @@ def update(
 def ucb_index(state: State, obs: Tensor | None, *, alpha: Scalar = 1.0) -> Tensor:
     """mean + alpha standard deviations of every arm's score, [*B, K]."""
     mean, variance = scores(state, obs)
-    return mean + per_lane(alpha) * torch.sqrt(variance)
+    return mean + per_lane(alpha, mean.dtype) * torch.sqrt(variance)
 
 
 def ucb_select(state: State, rng: Tensor, obs: Tensor | None = None, *, alpha: Scalar = 1.0) -> Tensor:
@@ -111,7 +116,7 @@ def ts_select(state: State, rng: Tensor, obs: Tensor | None = None, *, scale: Sc
     check_key(rng, state.pulls.shape[:-1])
     mean, variance = scores(state, obs)
     noise = random.normal(random.fold_in(rng, 0), mean.shape[-1:], dtype=mean.dtype)
-    return masked.argmax(mean + per_lane(scale) * torch.sqrt(variance) * noise, random.fold_in(rng, 1))
+    return masked.argmax(mean + per_lane(scale, mean.dtype) * torch.sqrt(variance) * noise, random.fold_in(rng, 1))
 
 
 def lin_ts(

@@ -24,7 +24,7 @@ def bayes_ucb_index(
     """The quantile at 1 - 1 / (t max(1, ln t)^c) of each arm's beta posterior, [*B, K]."""
     a, b = beta_posterior(state, prior_a=prior_a, prior_b=prior_b, dtype=dtype)
     log_time = torch.log(_arms.time(state, dtype).clamp(min=2))
-    tail = torch.exp(-log_time - per_lane(c) * torch.log(log_time.clamp(min=1)))
+    tail = torch.exp(-log_time - per_lane(c, dtype) * torch.log(log_time.clamp(min=1)))
     return special.beta_upper_quantile(a, b, tail.expand_as(a))
 
 

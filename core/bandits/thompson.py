@@ -16,8 +16,8 @@ def beta_posterior(
     state: State, *, prior_a: Scalar = 1.0, prior_b: Scalar = 1.0, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
     """Parameters a and b of each arm's beta posterior, [*B, K] each, > 0."""
-    failures = (state.pulls - state.reward_sum).clamp(min=0)
-    return state.reward_sum.to(dtype) + per_lane(prior_a), failures.to(dtype) + per_lane(prior_b)
+    successes, failures = state.reward_sum.clamp(min=0), (state.pulls - state.reward_sum).clamp(min=0)
+    return successes.to(dtype) + per_lane(prior_a, dtype), failures.to(dtype) + per_lane(prior_b, dtype)
 
 
 def beta_select(
@@ -58,9 +58,9 @@ def gaussian_posterior(
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
     """Mean [*B, K], in the reward's unit, and precision [*B, K] > 0, 1/unit^2, of each arm's posterior."""
-    prior, noise = per_lane(prior_precision), per_lane(noise_precision)
+    prior, noise = per_lane(prior_precision, dtype), per_lane(noise_precision, dtype)
     precision = prior + noise * state.pulls.to(dtype)
-    return (prior * per_lane(prior_mean) + noise * state.reward_sum.to(dtype)) / precision, precision
+    return (prior * per_lane(prior_mean, dtype) + noise * state.reward_sum.to(dtype)) / precision, precision
 
 
 def gaussian_select(

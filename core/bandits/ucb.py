@@ -14,10 +14,10 @@ from armfold.core.types import Bandit, Scalar, per_lane
 
 
 def ucb1_index(state: State, *, c: Scalar = 2.0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """mean + sqrt(c ln t / n), [*B, K], with t the step about to be taken less one; +inf for unplayed arms."""
+    """mean + sqrt(c ln t / n), [*B, K], with t the step about to be taken; +inf for unplayed arms."""
     plays = _arms.plays(state, dtype)
-    log_time = torch.log((_arms.time(state, dtype) - 1).clamp(min=1))
-    return _arms.unplayed_first(state, _arms.mean(state, dtype) + torch.sqrt(per_lane(c) * log_time / plays))
+    log_time = torch.log(_arms.time(state, dtype))
+    return _arms.unplayed_first(state, _arms.mean(state, dtype) + torch.sqrt(per_lane(c, dtype) * log_time / plays))
 
 
 def ucb1(*, arms: int, c: Scalar = 2.0, dtype: torch.dtype = torch.float32) -> Bandit:
@@ -68,8 +68,8 @@ def ucb_v_index(
     plays, mean = _arms.plays(plain, dtype), _arms.mean(plain, dtype)
     exact_mean = state.reward_sum / state.pulls.clamp(min=1)
     variance = (state.square_sum / state.pulls.clamp(min=1) - exact_mean * exact_mean).clamp(min=0).to(dtype)
-    rate = per_lane(zeta) * torch.log((_arms.time(plain, dtype) - 1).clamp(min=1)) / plays
-    return _arms.unplayed_first(plain, mean + torch.sqrt(2 * variance * rate) + 3 * per_lane(c) * rate)
+    rate = per_lane(zeta, dtype) * torch.log(_arms.time(plain, dtype)) / plays
+    return _arms.unplayed_first(plain, mean + torch.sqrt(2 * variance * rate) + 3 * per_lane(c, dtype) * rate)
 
 
 def ucb_v(*, arms: int, zeta: Scalar = 1.2, c: Scalar = 1.0, dtype: torch.dtype = torch.float32) -> Bandit:
@@ -95,7 +95,7 @@ def plays_left(state: State, horizon: Scalar, dtype: torch.dtype) -> Tensor:
     arms = state.pulls.shape[-1]
     if isinstance(horizon, float | int) and math.isinf(horizon):
         horizon = _arms.time(state, dtype).squeeze(-1)
-    return (per_lane(horizon) / (arms * _arms.plays(state, dtype))).clamp(min=1)
+    return (per_lane(horizon, dtype) / (arms * _arms.plays(state, dtype))).clamp(min=1)
 
 
 def check_horizon(horizon: Scalar) -> None:

@@ -39,8 +39,12 @@ def score(state: State, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def update(state: State, x: Tensor, y: Tensor) -> State:
-    """The posterior after one observation y [*B] of features x [*B, d]."""
+    """The posterior after one observation y [*B] of features x [*B, d].
+
+    Where rounding has left x'A^-1 x at 0 or below, the covariance stays: shrinking it further would make it indefinite.
+    """
     direction = (state.covariance * x.unsqueeze(-1)).sum(-2)
-    gain = 1 / (1 + (direction * x).sum(-1).clamp(min=0))
+    variance = (direction * x).sum(-1)
+    gain = torch.where(variance > 0, 1 / (1 + variance), 0)
     outer = direction.unsqueeze(-1) * direction.unsqueeze(-2)
     return State(state.covariance - gain[..., None, None] * outer, state.moment + y.unsqueeze(-1) * x)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from armfold.core import random
-from armfold.core.check import check_action
+from armfold.core.check import ShapeError, check_action, check_key
 
 
 def pick(values: Tensor, action: Tensor) -> Tensor:
@@ -22,6 +22,16 @@ def coin(rng: Tensor, p: Tensor, action: Tensor) -> Tensor:
 
     The draw depends on the key and the arm alone, so that learners who share a key meet the same coins.
     """
+    check_key(rng, p.shape[:-1])
     chosen = pick(p, action)
     heads = random.bernoulli(random.skip(rng, action), chosen)
     return torch.where(torch.isnan(chosen), chosen, heads.to(p.dtype))
+
+
+def fixed(name: str, values: Tensor, rng: Tensor) -> Tensor:
+    """`values` [K], or [*B, K], as float32 [*B, K] for keys rng [*B, 2]; ShapeError that names it for others."""
+    check_key(rng)
+    shape = (*rng.shape[:-1], values.shape[-1])
+    if values.ndim > 1 and values.shape != shape:
+        raise ShapeError(f"{name} must have shape {shape[-1:]} or {shape}, got {tuple(values.shape)}")
+    return values.to(torch.float32).expand(shape).clone()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from armfold.core import random
-from armfold.core.check import ShapeError, check_key, check_number, check_size
-from armfold.core.envs.arms import coin
+from armfold.core.check import ShapeError, check_key, check_number, check_size, check_values
+from armfold.core.envs.arms import coin, fixed
 from armfold.core.types import BanditEnv, Scalar, per_lane
 
 
@@ -21,8 +21,7 @@ class State(NamedTuple):
 
 def init_fixed(rng: Tensor, *, p: Tensor) -> State:
     """The arms p [K], or [*B, K], in every lane of rng [*B, 2]."""
-    check_key(rng)
-    return State(p.to(torch.float32).expand(*rng.shape[:-1], p.shape[-1]).clone())
+    return State(fixed("p", p, rng))
 
 
 def init_uniform(rng: Tensor, *, arms: int) -> State:
@@ -57,6 +56,7 @@ def _init(p: Sequence[float] | Tensor | None, arms: int | None) -> partial[State
         p = torch.tensor(tuple(p), dtype=torch.float32)
     if p.ndim == 0 or p.shape[-1] < 2 or not p.is_floating_point():
         raise ShapeError(f"p must be floating [K] or [*B, K] with K >= 2, got {p.dtype} {tuple(p.shape)}")
+    check_values("p", p, low=0, high=1)
     return partial(init_fixed, p=p)
 
 
@@ -71,9 +71,10 @@ def bernoulli(*, p: Sequence[float] | Tensor | None = None, arms: int | None = N
 
 def drift(state: State, rng: Tensor, action: Tensor, *, sigma: Scalar = 0.1) -> tuple[State, Tensor]:
     """A coin of the pulled arm; then every p takes a step N(0, sigma^2) and is clipped to [0, 1]."""
+    check_key(rng, state.p.shape[:-1])
     reward = coin(random.fold_in(rng, 0), state.p, action)
     step = random.normal(random.fold_in(rng, 1), state.p.shape[-1:])
-    return State((state.p + per_lane(sigma) * step).clamp(0, 1)), reward
+    return State((state.p + per_lane(sigma, state.p.dtype) * step).clamp(0, 1)), reward
 
 
 def drifting(*, p: Sequence[float] | Tensor | None = None, arms: int | None = None, sigma: Scalar = 0.1) -> BanditEnv:

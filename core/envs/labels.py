@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from armfold.core import random
-from armfold.core.check import ShapeError, check_action, check_size
+from armfold.core.check import ShapeError, check_action, check_key, check_size, check_values
 from armfold.core.types import BanditEnv
 
 
@@ -50,6 +50,7 @@ def means(state: State, *, y: Tensor, arms: int) -> Tensor:
 def pull(state: State, rng: Tensor, action: Tensor, *, y: Tensor, arms: int) -> tuple[State, Tensor]:
     """1 for the right class, 0 for another, NaN for an action outside [0, K); then the next row, round and round."""
     check_action(action, state.position.shape)
+    check_key(rng, state.position.shape)
     reward = (action == y[row(state)]).to(torch.float32)
     reward = torch.where((action >= 0) & (action < arms), reward, torch.nan)
     return State(state.order, (state.position + 1) % state.order.shape[-1]), reward
@@ -67,6 +68,7 @@ def classification(*, x: Tensor, y: Tensor, arms: int, context: Literal["shared"
         raise ShapeError(f"x must be floating [R, d] with R >= 1, got {x.dtype} {tuple(x.shape)}")
     if y.dtype != torch.int64 or y.shape != x.shape[:1]:
         raise ShapeError(f"y must be int64 of shape {tuple(x.shape[:1])}, got {y.dtype} {tuple(y.shape)}")
+    check_values("y", y, low=0, high=arms - 1)
     if context not in ("shared", "blocks"):
         raise ValueError(f"context must be 'shared' or 'blocks', got {context!r}")
     observe = observe_shared if context == "shared" else observe_blocks

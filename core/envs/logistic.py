@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from armfold.core import random
-from armfold.core.check import check_number, check_size
+from armfold.core.check import check_key, check_number, check_size
 from armfold.core.envs.arms import coin
 from armfold.core.types import BanditEnv, Scalar, per_lane
 
@@ -21,7 +21,7 @@ class State(NamedTuple):
 
 def init(rng: Tensor, *, arms: int, features: int, scale: Scalar = 1.0) -> State:
     """theta ~ N(0, scale^2) and a first context x ~ N(0, 1), for each lane of rng [*B, 2]."""
-    theta = per_lane(scale, 2) * random.normal(random.fold_in(rng, 0), (arms, features))
+    theta = per_lane(scale, torch.float32, 2) * random.normal(random.fold_in(rng, 0), (arms, features))
     return State(theta, random.normal(random.fold_in(rng, 1), (arms, features)))
 
 
@@ -42,6 +42,7 @@ def means(state: State) -> Tensor:
 
 def pull(state: State, rng: Tensor, action: Tensor) -> tuple[State, Tensor]:
     """A coin of the pulled arm in this context; then the next context."""
+    check_key(rng, action.shape)
     reward = coin(random.fold_in(rng, 0), means(state), action)
     return State(state.theta, random.normal(random.fold_in(rng, 1), state.x.shape[-2:])), reward
 

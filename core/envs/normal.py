@@ -9,8 +9,8 @@ from torch import Tensor
 
 from armfold.core import random
 from armfold.core.check import ShapeError, check_key, check_number, check_size
-from armfold.core.envs.arms import pick
-from armfold.core.types import BanditEnv, Scalar
+from armfold.core.envs.arms import fixed, pick
+from armfold.core.types import BanditEnv, Scalar, per_lane
 
 
 class State(NamedTuple):
@@ -21,8 +21,7 @@ class State(NamedTuple):
 
 def init_fixed(rng: Tensor, *, mean: Tensor) -> State:
     """The means [K], or [*B, K], in every lane of rng [*B, 2]."""
-    check_key(rng)
-    return State(mean.to(torch.float32).expand(*rng.shape[:-1], mean.shape[-1]).clone())
+    return State(fixed("mean", mean, rng))
 
 
 def init_normal(rng: Tensor, *, arms: int) -> State:
@@ -42,7 +41,8 @@ def means(state: State) -> Tensor:
 
 def pull(state: State, rng: Tensor, action: Tensor, *, std: Scalar = 1.0) -> tuple[State, Tensor]:
     """The pulled arm's mean plus N(0, std^2); the noise depends on the key and the arm alone."""
-    return state, pick(state.mean, action) + std * random.normal(random.skip(rng, action))
+    check_key(rng, state.mean.shape[:-1])
+    return state, pick(state.mean, action) + per_lane(std, torch.float32, 0) * random.normal(random.skip(rng, action))
 
 
 def gaussian(*, mean: Sequence[float] | Tensor | None = None, arms: int | None = None, std: Scalar = 1.0) -> BanditEnv:

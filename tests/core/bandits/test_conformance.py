@@ -161,8 +161,8 @@ def learn_and_select(bandit):
 def test_eager_traced_and_vmapped_agree(name, variants):
     bandit, rng = make(name), keys((5,), 9)
     state, obs, action, reward = played(name, (5,))
-    variants(learn_and_select(bandit), state, rng, obs, action, reward)
-    variants(bandit.policy, state, rng, obs, traced=False)  # traced and compiled below
+    variants(learn_and_select(bandit), state, rng, obs, action, reward, traced=name != "beta_ts")  # 4 s; traced below
+    variants(bandit.policy, state, rng, obs, traced=False)
 
 
 @pytest.mark.slow
@@ -194,6 +194,17 @@ def test_a_tunable_may_differ_between_lanes(name, tunable):
         torch.testing.assert_close(fixed.policy(*one), probs[i], rtol=0, atol=1e-6)
         assert same(fixed.update(*one, action[i], reward[i]), lane(learned, i))
         torch.testing.assert_close(tuple(fixed.init(rng[i])), tuple(lane(start, i)), rtol=1e-6, atol=0)
+
+
+@each_tunable
+def test_a_float64_tunable_leaves_a_float32_learner_what_it_is(name, tunable):
+    """A sweep made by numpy.linspace."""
+    value = 16.0 if tunable == "horizon" else 0.7
+    swept, fixed = make(name, **{tunable: torch.full((3,), value, dtype=torch.float64)}), make(name, **{tunable: value})
+    state, obs, _, _ = played(name, (3,))
+    assert same(swept.init(keys((3,))), fixed.init(keys((3,))))
+    assert same(*(bandit.select(state, keys((3,), 9), obs) for bandit in (swept, fixed)))
+    assert same(*(bandit.policy(state, keys((3,), 9), obs, samples=64) for bandit in (swept, fixed)))
 
 
 def indexed(name, state, obs, **tunables):
@@ -351,7 +362,7 @@ def test_a_context_of_nans_is_not_played_and_not_learned(name):
 
 
 @every
-@pytest.mark.parametrize("steps", [0, 1, 7])
+@pytest.mark.parametrize("steps", [0, 7])
 def test_policy_is_the_law_of_select(name, steps):
     """20,000 keys, each arm within 5 standard errors: under 6e-5 false alarms in all."""
     lanes, bandit = 20_000, make(name)

@@ -114,7 +114,7 @@ def regrets(bandit, p, horizon, lanes, seed):
 
 def check_regret(label, lanes, longest):
     fresh = np.random.default_rng([SEED, lanes, sorted(CHOICES).index(label)])
-    p, horizon = tuple(fresh.uniform(0.05, 0.95, 2)), int(fresh.integers(longest - 2, longest + 1))
+    p, horizon = fresh.uniform(0.05, 0.95, 2).tolist(), int(fresh.integers(longest - 2, longest + 1))
     total = regrets(make(label), p, horizon, lanes, SEED)
     error = (total.mean() - oracle.regret(CHOICES[label], p, horizon)[-1]) / (total.std() / lanes**0.5)
     assert abs(error) < 4, f"{label}: {error:.2f} standard errors at {p=}, {horizon=}, ARMFOLD_INSTANCE_SEED={SEED}"

@@ -1,0 +1,102 @@
+"""What the tests of the shell share: short eager runs, results compared bit for bit, broken runs, wrappers that listen."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from armfold.core import random
+from armfold.core.bandits import ALGORITHMS, ucb1
+from armfold.core.envs import bernoulli, classification, contextual
+from armfold.core.types import Bandit, BanditEnv
+from armfold.shell import Result, simulate
+from armfold.shell.store import checkpoint
+from tests.purity import same_bits
+
+ARMS, FEATURES = 3, 2
+PER_LANE = ("regret", "reward", "optimal")
+SMALLEST = 1  # bytes for a block: fewer than any needs, so blocks are of 64 lanes
+
+
+def run(bandit: Bandit | None = None, env: BanditEnv | None = None, **options: Any) -> Result:
+    """`simulate`, eager, small and silent where nothing else is said."""
+    settings = {"steps": 40, "runs": 70, "compile": "off", "progress": False, **options}
+    return simulate(bandit or ucb1(arms=ARMS), env or bernoulli(arms=ARMS), **settings)
+
+
+def learner(name: str, *, arms: int = ARMS, features: int = FEATURES, **tunables: Any) -> Bandit:
+    """An algorithm of the registry."""
+    structure = {"arms": arms, "features": features} if ALGORITHMS[name].contextual else {"arms": arms}
+    return ALGORITHMS[name].make(**structure, **tunables)
+
+
+def world(name: str, *, arms: int = ARMS, features: int = FEATURES) -> BanditEnv:
+    """An environment for the algorithm of that name."""
+    return contextual(arms=arms, features=features) if ALGORITHMS[name].contextual else bernoulli(arms=arms)
+
+
+def labelled(context: str = "shared") -> BanditEnv:
+    """A small data set of three classes."""
+    x = random.normal(random.key(9), (20, FEATURES))
+    return classification(x=x, y=torch.arange(20) % ARMS, arms=ARMS, context=context)
+
+
+def same_lanes(x: Result, y: Result, *, of_y: slice = slice(None)) -> bool:
+    """Whether every lane of x is, bit for bit, a lane of y."""
+    return all(same_bits(getattr(x, name), getattr(y, name)[of_y]) for name in PER_LANE)
+
+
+def same_result(x: Result, y: Result) -> bool:
+    """Whether two results are the same bit for bit, but for the seconds they took."""
+    first, second = ({**vars(result), "seconds": 0.0} for result in (x, y))
+    return first.keys() == second.keys() and all(same_bits(first[name], second[name]) for name in first)
+
+
+class Interruption(BaseException):
+    """What stops a run on purpose: like KeyboardInterrupt, nothing that is there to handle errors may swallow it."""
+
+
+def break_off(monkeypatch: pytest.MonkeyPatch, folder: Path, after: int, *arguments: Any, **options: Any) -> None:
+    """A run into `folder` that checkpoints wherever it can and stops when it has saved `after` times."""
+    saved, save = 0, checkpoint.save
+
+    def save_and_stop(*args: Any, **kwargs: Any) -> None:
+        nonlocal saved
+        save(*args, **kwargs)
+        saved += 1
+        if saved == after:
+            raise Interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_and_stop)
+        with pytest.raises(Interruption):
+            run(*arguments, checkpoint=folder, checkpoint_every=1e-9, **options)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file under `folder` and what is in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Play(NamedTuple):
+    """What an environment was asked and answered."""
+
+    rng: Tensor  # [N, 2]
+    means: Tensor  # [N, K]
+    action: Tensor  # [N]
+    reward: Tensor  # [N]
+
+
+def listened(env: BanditEnv) -> tuple[BanditEnv, list[Play]]:
+    """`env`, and a list that receives every play of an eager run."""
+    plays: list[Play] = []
+
+    def pull(state: Any, rng: Tensor, action: Tensor) -> tuple[Any, Tensor]:
+        means = env.means(state).clone()
+        moved, reward = env.pull(state, rng, action)
+        plays.append(Play(*(x.clone() for x in (rng, means, action, reward))))
+        return moved, reward
+
+    return env._replace(pull=pull), plays
