@@ -60,6 +60,12 @@ def check_size(name: str, value: int, *, low: int = 1) -> None:
         raise ValueError(f"{name} must be an integer >= {low}, got {value!r}")
 
 
+def check_seed(name: str, value: int) -> None:
+    """Raise ValueError unless `value` is an int that fits 64 bits, signed or not."""
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**64:
+        raise ValueError(f"{name} must be an integer in [-2**63, 2**64), got {value!r}")
+
+
 def check_number(
     name: str, value: float | Tensor, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False
 ) -> None:

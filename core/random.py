@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from armfold.core.check import ShapeError, check_key
+from armfold.core.check import ShapeError, check_key, check_seed
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -69,8 +69,7 @@ def _box_muller(words: Words, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 def key(seed: int, *, device: torch.device | str | None = None) -> Tensor:
     """A key [2] from an integer seed in [-2**63, 2**64)."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
-        raise ValueError(f"seed must be an integer in [-2**63, 2**64), got {seed!r}")
+    check_seed("seed", seed)
     return torch.tensor([seed - 2**64 if seed >= 2**63 else seed, 0], dtype=torch.int64, device=device)
 
 

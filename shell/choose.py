@@ -55,7 +55,10 @@ def make_bandit(
     given = {"arms": arms, "features": features, "dtype": dtype}
     structure = {key: value for key, value in given.items() if key in known}
     try:
-        return algorithm.make(**structure, **tunables)
+        bandit = algorithm.make(**structure, **tunables)
+        if not isinstance(bandit, Bandit):
+            raise TypeError(f"must return a Bandit, returned {type(bandit).__name__}")
+        return bandit
     except (TypeError, ValueError) as error:
         raise ValueError(f"{algorithm.name}: {error}") from error
 
@@ -89,7 +92,13 @@ def _make_pure(name: str, options: dict[str, Any]) -> BanditEnv:
     given = {key: value for key, value in options.items() if key in known and key not in ("p", "mean")}
     if means:
         given = {key: value for key, value in given.items() if key != "arms"} | means
-    return make(**given)
+    try:
+        env = make(**given)
+    except TypeError as error:
+        raise ValueError(f"env {name}: {error}") from error
+    if not isinstance(env, BanditEnv):
+        raise ValueError(f"env {name}: must return a BanditEnv, returned {type(env).__name__}")
+    return env
 
 
 def env_shape(env: BanditEnv) -> tuple[int, int | None]:

@@ -99,13 +99,13 @@ def _simulate(config: Any, name: str, learner: Any, env: Any, *, folder: Path | 
         "points": config.points,
         "reward_range": _reward_range(config, name),
         "max_memory": _bytes(config.max_memory),
+        "checkpoint_every": config.checkpoint_every,
         "progress": folder is not None and not config.quiet,
         "profile": folder is not None and config.profile,
     }
     if folder is not None:
         settings |= {
             "checkpoint": compare.result_folder(folder, name),
-            "checkpoint_every": config.checkpoint_every,
             "resume": config.resume,
         }
     try:

@@ -1,10 +1,12 @@
 """The configuration of `armfold bandit`: presets, then a TOML file, then flags, each over the one before."""
 
 import dataclasses
+import json
 import math
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -134,47 +136,60 @@ def _flag(argv: list[str], name: str) -> str | None:
 
 def parse(argv: list[str]) -> Any:
     """A `Config` from the words of a command line. Raises ValueError for a preset or file that cannot be used."""
-    preset, file = _flag(argv, "preset"), _flag(argv, "config")
+    file = _flag(argv, "config")
+    values = {} if file is None else _read(Path(file))
+    preset = _flag(argv, "preset") or values.get("preset")
     if preset is not None and preset not in PRESETS:
         raise suggest("preset", preset, PRESETS)
-    values = dict(PRESETS[preset]) if preset else {}
-    if file is not None:
-        values |= _read(Path(file))
-    start = Config(**{key: _typed(key, value) for key, value in values.items()})
+    start = Config(**((PRESETS[preset] if preset else {}) | values))
     return tyro.cli(Config, args=argv, default=start, prog="armfold bandit", description=_Options.__doc__)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"config {path}: {error}") from error
-    known = {field.name for field in dataclasses.fields(Config)}
+    kinds = get_type_hints(_Options)
     for key in values:
-        if key not in known:
-            raise suggest(f"option in {path}", key, known)
-    return values
+        if key not in kinds and key not in _TUNED:
+            raise suggest(f"option in {path}", key, kinds.keys() | _TUNED.keys())
+    return {key: _tuned(key, v) if key in _TUNED else _converted(key, kinds[key], v) for key, v in values.items()}
 
 
-def _typed(key: str, value: Any) -> Any:
-    """A value of a TOML file as the option `key` holds it. Raises ValueError for one of another kind."""
-    if key in _TUNED:
-        known = ALGORITHMS[key].tunables
-        for name, number in dict(value).items():
-            if name not in known:
-                raise suggest(f"tunable of {key}", name, known)
-            if isinstance(number, bool) or not isinstance(number, int | float):
-                raise ValueError(f"{key}.{name} must be a number, got {number!r}")
-        return _TUNED[key](**value)
-    default = getattr(_Options, key)
-    if isinstance(value, list):
-        return tuple(value)
-    if key in ("out", "config"):
-        return Path(value)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if default is not None and not isinstance(default, tuple) and type(value) is not type(default):
-        raise ValueError(f"{key} must be {type(default).__name__}, got {value!r}")
+def _tuned(algorithm: str, values: Any) -> Any:
+    """An algorithm's table of a TOML file."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{algorithm} must be a table of its tunables, got {values!r}")
+    known = ALGORITHMS[algorithm].tunables
+    for name in values:
+        if name not in known:
+            raise suggest(f"tunable of {algorithm}", name, known)
+    return _TUNED[algorithm](**{name: _converted(f"{algorithm}.{name}", float, v) for name, v in values.items()})
+
+
+def _converted(key: str, kind: Any, value: Any) -> Any:
+    """A value of a TOML file as an option of that type holds it. Raises ValueError for one that does not fit."""
+    inner = [member for member in get_args(kind) if member is not NoneType]
+    if isinstance(kind, UnionType):
+        return _converted(key, inner[0], value)
+    if get_origin(kind) is Literal:
+        fits, wanted = value in inner, f"one of {inner}"
+    elif get_origin(kind) is tuple:
+        open_ended = Ellipsis in inner
+        fits = isinstance(value, list) and (open_ended or len(value) == len(inner))
+        wanted = "a list of numbers" if open_ended else f"a list of {len(inner)} numbers"
+        value = tuple(_converted(key, float, item) for item in value) if fits else value
+    elif kind is float:
+        fits, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+        value = float(value) if fits else value
+    elif kind is Path:
+        fits, wanted = isinstance(value, str), "a path"
+        value = Path(value) if fits else value
+    else:
+        fits, wanted = type(value) is kind, f"of type {kind.__name__}"
+    if not fits:
+        raise ValueError(f"{key} must be {wanted}, got {value!r}")
     return value
 
 
@@ -216,5 +231,5 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
     if isinstance(value, str | Path):
-        return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML's escapes are JSON's
     return repr(value)

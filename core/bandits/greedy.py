@@ -9,12 +9,13 @@ from armfold.core import masked, random
 from armfold.core.bandits import arms as _arms
 from armfold.core.bandits.arms import State
 from armfold.core.check import check_number, check_size
-from armfold.core.types import Bandit, Scalar
+from armfold.core.types import Bandit, Scalar, per_lane
 
 
 def exploration(state: State, *, epsilon: Scalar, decay: Scalar, dtype: torch.dtype) -> Tensor:
     """Probability [*B] of exploring at this step: min(1, epsilon / t^decay)."""
     time = _arms.time(state, dtype).squeeze(-1)
+    epsilon, decay = per_lane(epsilon, dtype, 0), per_lane(decay, dtype, 0)
     return (epsilon * torch.exp(-decay * torch.log(time))).clamp(max=1)
 
 

@@ -50,9 +50,10 @@ def update(
     """The played arm's posterior given its context obs[action] and the reward; unchanged where one of them is not
     finite. `rng` and `propensity` are not used."""
     check_key(rng, state.pulls.shape[:-1])
+    played = _arms.chosen(state.pulls, action, reward)
     x, y = masked.take(_contexts(state, obs), action), reward.to(state.moment.dtype)
     size = (x * x).sum(-1)  # not finite where a feature is not, or where its square would overflow
-    played = _arms.chosen(state.pulls, action, reward) & torch.isfinite(size + y * y).unsqueeze(-1)
+    played = played & torch.isfinite(size + y * y).unsqueeze(-1)
     # Only the played arm's posterior is read and written: index_put compiles to a store in place.
     before = linear.State(masked.take(state.covariance, action), masked.take(state.moment, action))
     after = linear.update(before, x, y)

@@ -29,9 +29,10 @@ def coin(rng: Tensor, p: Tensor, action: Tensor) -> Tensor:
 
 
 def fixed(name: str, values: Tensor, rng: Tensor) -> Tensor:
-    """`values` [K], or [*B, K], as float32 [*B, K] for keys rng [*B, 2]; ShapeError that names it for others."""
+    """`values` [K], or of the last dimensions of [*B, K], as float32 [*B, K] for keys rng [*B, 2]; ShapeError that
+    names it for others."""
     check_key(rng)
     shape = (*rng.shape[:-1], values.shape[-1])
-    if values.ndim > 1 and values.shape != shape:
+    if values.ndim > len(shape) or tuple(values.shape) != shape[len(shape) - values.ndim :]:
         raise ShapeError(f"{name} must have shape {shape[-1:]} or {shape}, got {tuple(values.shape)}")
     return values.to(torch.float32).expand(shape).clone()

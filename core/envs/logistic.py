@@ -42,7 +42,7 @@ def means(state: State) -> Tensor:
 
 def pull(state: State, rng: Tensor, action: Tensor) -> tuple[State, Tensor]:
     """A coin of the pulled arm in this context; then the next context."""
-    check_key(rng, action.shape)
+    check_key(rng, state.x.shape[:-2])
     reward = coin(random.fold_in(rng, 0), means(state), action)
     return State(state.theta, random.normal(random.fold_in(rng, 1), state.x.shape[-2:])), reward
 

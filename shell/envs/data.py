@@ -1,13 +1,15 @@
 """Labelled data for the classification environment: scikit-learn's digits, a CSV or an NPZ file."""
 
 import csv
-import math
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Labelled(NamedTuple):
@@ -31,8 +33,13 @@ def load_csv(path: Path, label: str | None = None) -> Labelled:
 
     Raises ValueError that names the row and the column of a field that is missing, not a number, or not finite.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.reader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
+    while rows and not rows[-1]:
+        rows.pop()  # blank lines at the end
     if len(rows) < 2:
         raise ValueError(f"{path}: needs a header and at least one row, has {len(rows)} lines")
     header = rows[0]
@@ -53,17 +60,22 @@ def load_csv(path: Path, label: str | None = None) -> Labelled:
 def load_npz(path: Path) -> Labelled:
     """An NPZ file with X (or x), floating [R, d], and y, whole numbers [R] from 0 on. Pickled arrays are refused."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array, not several by name")
             arrays = {name.lower(): file[name] for name in file.files}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not an NPZ file of plain arrays ({error})") from error
     if not {"x", "y"} <= arrays.keys():
         raise ValueError(f"{path}: needs arrays X and y, has {sorted(arrays)}")
     x, y = arrays["x"], arrays["y"]
     if x.ndim != 2 or y.shape != x.shape[:1]:
         raise ValueError(f"{path}: X must be [R, d] and y [R], got {x.shape} and {y.shape}")
-    if not np.issubdtype(y.dtype, np.integer) or y.min(initial=0) < 0:
-        raise ValueError(f"{path}: y must hold whole numbers from 0 on, got {y.dtype} from {y.min(initial=0)}")
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"{path}: X must hold real numbers, got {x.dtype}")
+    if y.dtype.kind not in "iu" or y.min(initial=0) < 0:
+        raise ValueError(f"{path}: y must hold whole numbers from 0 on, got {y.dtype}: {y[:3].tolist()} ...")
     return _checked(str(path), x, y, [str(k) for k in range(int(y.max(initial=0)) + 1)])
 
 
@@ -80,17 +92,17 @@ def _number(path: Path, row: int, column: str, field: str) -> float:
         value = float(field)
     except ValueError:
         raise ValueError(f"{path}: row {row}, column {column!r}: {field!r} is not a number") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{path}: row {row}, column {column!r}: {field!r} is not finite")
+    if not abs(value) <= _LARGEST:
+        raise ValueError(f"{path}: row {row}, column {column!r}: {field!r} is not finite in float32")
     return value
 
 
 def _checked(source: str, x: "np.ndarray[Any, Any]", y: "np.ndarray[Any, Any]", classes: list[str]) -> Labelled:
     if x.shape[0] == 0 or x.shape[1] == 0:
         raise ValueError(f"{source}: needs at least one row and one feature, got {x.shape}")
-    wrong = np.argwhere(~np.isfinite(x))
+    wrong = np.argwhere(~(np.abs(x) <= _LARGEST))
     if len(wrong):
-        raise ValueError(f"{source}: row {wrong[0][0]}, column {wrong[0][1]} of X is not finite")
+        raise ValueError(f"{source}: row {wrong[0][0]}, column {wrong[0][1]} of X is not finite in float32")
     if len(classes) < 2:
         raise ValueError(f"{source}: needs at least two classes, has {classes}")
     return Labelled(torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.int64)), classes)

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from armfold.core import random
 from armfold.core import simulate as core
-from armfold.core.check import check_size
+from armfold.core.check import check_number, check_seed, check_size
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.buffers import Layout, choose_layout, write
 from armfold.shell.compiled import Mode, Tally, choose_advance, init_tally, synchronize, tensor_tunables
@@ -102,11 +102,16 @@ class _Run:
     ) -> None:
         self.bandit, self.env, self.keys, self.first, self.runs, self.marks = bandit, env, keys, first, runs, marks
         self.gathered = _Gathered(runs, len(marks))
+        self.held = 0  # lanes that count of the block last stepped
 
     def allocate(self, max_memory: int | None) -> Layout:
         """Choose the layout and make the buffers."""
         few = self._start(0, 2)
         self.layout = choose_layout(few, few.bandit, runs=self.runs, max_memory=max_memory)
+        chances = self.bandit.policy(few.bandit, few.bandit_rng, self.env.observe(few.env), samples=1)
+        means = self.env.means(few.env)
+        if chances.shape != means.shape:
+            raise ValueError(f"bandit has {chances.shape[-1]} arms, but env has {means.shape[-1]}")
         self.carry: core.Carry = pytree.tree_map(self.layout.lay, self._start(0, self.layout.block))
         self.tally = init_tally(self.layout.block, self.keys[0].device)
         return self.layout
@@ -131,6 +136,7 @@ class _Run:
         """Take all steps that are left; yields every few, where the host may look and a checkpoint may be taken."""
         gathered, last = self.gathered, self.marks[-1]
         while gathered.lanes < self.runs:
+            self.held = self.lanes
             if gathered.step == 0:
                 write(self.carry, self._start(gathered.block, self.layout.block))
                 write(self.tally, init_tally(self.layout.block, self.keys[0].device))
@@ -149,10 +155,10 @@ class _Run:
 
     def check(self, reward_range: tuple[float, float] | None) -> None:
         """Raise ValueError where the block at hand has met a reward that is not finite or out of range."""
-        faults = int((self.carry.faults > 0).sum())
+        faults = int((self.carry.faults[: self.held] > 0).sum())
         if faults:
             raise ValueError(f"reward was not finite in {faults} lanes: paid so, or for an action outside [0, K)")
-        low, high = float(self.tally.lowest.min()), float(self.tally.highest.max())
+        low, high = float(self.tally.lowest[: self.held].min()), float(self.tally.highest[: self.held].max())
         if reward_range is not None and (low < reward_range[0] or high > reward_range[1]):
             raise ValueError(
                 f"reward outside [{reward_range[0]:g}, {reward_range[1]:g}]: met values from {low:.6g} to {high:.6g}; "
@@ -164,7 +170,10 @@ class _Run:
         return {f"live.{i}": leaf for i, leaf in enumerate(pytree.tree_leaves((self.carry, self.tally)))}
 
     def restore(self, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
-        """Take over a checkpoint."""
+        """Take over a checkpoint. Raises CheckpointError where something is missing from it."""
+        wanted = self.gathered.tensors().keys() | self.live().keys()
+        if place.keys() != self.gathered.place().keys() or not wanted <= tensors.keys():
+            raise store.CheckpointError("the checkpoint lacks a part of the run: delete it, or do not resume")
         vars(self.gathered).update({name: tensors[name] for name in self.gathered.tensors()}, **place)
         write((self.carry, self.tally), [tensors[name] for name in self.live()])
 
@@ -234,12 +243,19 @@ def simulate(
     for name, value in {"steps": steps, "runs": runs, "points": points, "threads": threads}.items():
         check_size(name, value)
     check_size("first_run", first_run, low=0)
+    check_number("checkpoint_every", checkpoint_every, low=0)
+    if max_memory is not None:
+        check_size("max_memory", max_memory)
     agent_seed = seed if agent_seed is None else agent_seed
+    check_seed("seed", seed)
+    check_seed("agent_seed", agent_seed)
     where = find_device(device)
     folder = None if checkpoint is None else Path(checkpoint)
     if folder is not None and store.exists(folder) and not resume:
         raise store.CheckpointError(f"checkpoint {folder} exists: pass resume=True to go on, or another folder")
-    if reward_range is not None and reward_range != (0.0, 1.0):
+    if reward_range is not None and len(reward_range) != 2:
+        raise ValueError(f"reward_range must be (low, high) or None, got {reward_range!r}")
+    if reward_range is not None and tuple(reward_range) != (0.0, 1.0):
         bandit = core.rescale_rewards(bandit, *reward_range)
     keys = random.key(seed, device=where), random.key(agent_seed, device=where)
     with _threads(threads, where), torch.no_grad():
@@ -256,7 +272,7 @@ def simulate(
             tensors, facts = _load(folder, identity)
             if "result" in facts:
                 return Result.load(folder)
-            run.restore(tensors, facts["progress"])
+            run.restore(tensors, facts.get("progress", {}))
         log.info("%s: %s, threads %d, compiled %s", label, layout, threads, compiled)
         began = saved = time.perf_counter() - run.gathered.seconds
         with track(label, runs * steps, enabled=progress) as moved:

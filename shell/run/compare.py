@@ -1,6 +1,7 @@
 """Comparing learners in one environment, with everything that is found written to a run folder."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,27 @@ def open_folder(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
     """Make the run folder and write config.json; or, with `resume`, check that the one there is of this run."""
     path = folder / "config.json"
     if resume and path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = _read_config(path)
         changed = sorted(key for key in config.keys() | before.keys() if config.get(key) != before.get(key))
         if changed:
             raise ValueError(f"out {folder} holds another run: {', '.join(changed)} differ from its config.json")
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"out {folder} is not empty: give another folder, or resume the run in it")
-    write_text(path, json.dumps(config, indent=1) + "\n")
+    try:
+        write_text(path, json.dumps(config, indent=1) + "\n")
+    except OSError as error:
+        raise ValueError(f"out {folder} cannot be written ({error})") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if "algos" in config:
+            return config
+        raise ValueError("it names no algos")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read ({error})") from error
 
 
 def save(folder: Path, results: dict[str, Result], config: dict[str, Any], versions: dict[str, str]) -> list[Path]:
@@ -42,11 +56,6 @@ def _field(value: Any) -> str:
 def _records(
     results: dict[str, Result], rows: list[Row], config: dict[str, Any], versions: dict[str, str]
 ) -> list[dict[str, Any]]:
-    flat = {
-        f"{key}.{inner}" if isinstance(value, dict) else key: deep
-        for key, value in config.items()
-        for inner, deep in (value.items() if isinstance(value, dict) else [("", value)])
-    }
     metrics = [
         {"kind": "metrics", "algorithm": name, "step": t, "regret_mean": mean, "regret_ci95": ci95}
         for name, result in results.items()
@@ -58,7 +67,18 @@ def _records(
     for row in rows:
         numbers = {**row._asdict(), "seconds": results[row.algorithm].seconds}
         summary |= {f"{row.algorithm}.{key}": value for key, value in numbers.items() if key != "algorithm"}
-    return [{"kind": "run", **versions, **flat}, *metrics, summary]
+    return [_plain(record) for record in ({"kind": "run", **versions, **config}, *metrics, summary)]
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with flat keys, and null for what is not a number."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": deep for inner, deep in _plain(value).items()}
+        else:
+            flat[key] = None if isinstance(value, float) and not math.isfinite(value) else value
+    return flat
 
 
 def load(folder: Path) -> tuple[dict[str, Result], dict[str, Any]]:
@@ -66,7 +86,7 @@ def load(folder: Path) -> tuple[dict[str, Result], dict[str, Any]]:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder} is not a run folder: it has no config.json")
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = _read_config(path)
     names = config["algos"]
     missing = [name for name in names if not checkpoint.exists(result_folder(folder, name))]
     if missing:

@@ -50,7 +50,10 @@ class Result:
             raise store.CheckpointError(f"{folder} holds a run that has not ended, not a result")
         kept = facts["result"]
         fields: dict[str, Any] = {**tensors, **kept, "layout": Layout(*kept["layout"])}
-        return cls(**fields)
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise store.CheckpointError(f"{folder} lacks a part of the result ({error})") from error
 
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors, by name."""

@@ -25,14 +25,18 @@ class CheckpointError(ValueError):
 def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write `tensors` and JSON-able `facts` as the checkpoint in `folder`, replacing the one there."""
     data = safetensors.torch.save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})
-    digest = hashlib.sha256(data).hexdigest()
-    path = folder / f"tensors-{digest[:16]}.safetensors"
+    path = folder / f"tensors-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
     write_whole(path, lambda temporary: temporary.write_bytes(data))
-    manifest = {"format": FORMAT, "tensors": path.name, "sha256": digest, **facts}
+    manifest = {"format": FORMAT, "tensors": path.name, **facts}
+    manifest["sha256"] = _digest(data, manifest)
     write_text(folder / _MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     for old in folder.glob("tensors-*.safetensors"):
         if old != path:
             old.unlink()
+
+
+def _digest(data: bytes, manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(data + json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def exists(folder: Path) -> bool:
@@ -45,13 +49,15 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = folder / _MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        data = (folder / manifest["tensors"]).read_bytes()
         if manifest["format"] != FORMAT:
             raise CheckpointError(f"checkpoint {folder} has format {manifest['format']}, this version reads {FORMAT}")
-        if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
-            raise CheckpointError(f"checkpoint {folder} is damaged: {manifest['tensors']} does not match its checksum")
+        data = (folder / manifest["tensors"]).read_bytes()
+        if manifest.pop("sha256") != _digest(data, manifest):
+            raise CheckpointError(f"checkpoint {folder} is damaged: its checksum is wrong; delete it, or do not resume")
         return safetensors.torch.load(data), manifest
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as error:
+    except CheckpointError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"checkpoint {folder} cannot be read ({error}): delete it, or start afresh without resume"
         ) from error

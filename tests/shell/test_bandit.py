@@ -124,7 +124,9 @@ def test_another_agent_seed_acts_otherwise_in_the_same_environment() -> None:
     assert not torch.equal(plays[1, 1][0].means, plays[2, 2][0].means)
 
 
-def by_hand(bandit: Bandit, env: BanditEnv, layout: Layout, *, steps: int, seeds: tuple[int, int]) -> tuple[Tensor, ...]:
+def by_hand(
+    bandit: Bandit, env: BanditEnv, layout: Layout, *, steps: int, seeds: tuple[int, int]
+) -> tuple[Tensor, ...]:
     """Lanes 3 to 66 of a run, folded step by step: regret, reward and optimal as `simulate` reports them."""
     rng, agent_rng = (random.fold_in(random.key(seed).expand(64, 2), torch.arange(3, 67)) for seed in seeds)
     carry = core.init(bandit, env, rng, agent_rng=agent_rng)
@@ -152,7 +154,9 @@ def test_a_run_is_a_fold_of_step(name: str) -> None:
     assert same_bits(result.optimal, optimal)
 
 
-@pytest.mark.parametrize("env", [drifting(arms=ARMS, sigma=0.25), gaussian(arms=ARMS, std=0.5)], ids=["drift", "normal"])
+@pytest.mark.parametrize(
+    "env", [drifting(arms=ARMS, sigma=0.25), gaussian(arms=ARMS, std=0.5)], ids=["drift", "normal"]
+)
 def test_a_run_in_another_environment_is_a_fold_of_step(env: BanditEnv) -> None:
     bandit, settings = folded("gaussian_ts")
     result = run(bandit, env, reward_range=None, **settings)

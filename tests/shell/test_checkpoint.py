@@ -278,9 +278,7 @@ LEARNERS = {
 
 
 @pytest.mark.parametrize(("bandit", "env"), LEARNERS.values(), ids=LEARNERS)
-def test_any_state_goes_on_bit_for_bit(
-    bandit: Any, env: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_state_goes_on_bit_for_bit(bandit: Any, env: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(bandit, env, **SETTINGS)
     break_off(monkeypatch, tmp_path, 6, bandit, env, **SETTINGS)
     assert same_result(run(bandit, env, checkpoint=tmp_path, resume=True, **SETTINGS), whole)

@@ -134,7 +134,9 @@ def test_a_label_that_is_no_column_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ["a,y\n1,é\n2,1\n".encode("latin-1"), b"a,y\n1," + b"z" * 200_000 + b"\n2,1\n"], ids=["latin-1", "huge field"]
+    "data",
+    ["a,y\n1,é\n2,1\n".encode("latin-1"), b"a,y\n1," + b"z" * 200_000 + b"\n2,1\n"],
+    ids=["latin-1", "huge field"],
 )
 def test_a_file_that_is_no_csv_is_refused_by_name(data: bytes, tmp_path: Path) -> None:
     path = csv(tmp_path, data)

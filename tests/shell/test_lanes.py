@@ -11,7 +11,18 @@ from armfold.core.bandits import ALGORITHMS
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell import Result
 from tests.purity import same_bits
-from tests.shell.helpers import ARMS, FEATURES, SMALLEST, break_off, labelled, learner, run, same_lanes, same_result, world
+from tests.shell.helpers import (
+    ARMS,
+    FEATURES,
+    SMALLEST,
+    break_off,
+    labelled,
+    learner,
+    run,
+    same_lanes,
+    same_result,
+    world,
+)
 
 CASES = [*ALGORITHMS, "lin_ucb on labels", "lin_ts on labels in blocks"]
 RUNS, STEPS, ALONE, SHARD = 130, 9, 97, slice(60, 80)
