@@ -602,12 +602,7 @@ def test_a_preset_sets_what_it_says(name: str) -> None:
 
 def test_a_preset_named_in_a_file_is_not_passed_over(place: Path) -> None:
     (place / "options.toml").write_text('preset = "smoke"\n')
-    try:
-        read = config.parse(["--config", "options.toml"])
-    except ValueError as error:
-        assert "preset" in str(error)
-    else:
-        assert read.steps == config.PRESETS["smoke"]["steps"]
+    assert config.parse(["--config", "options.toml"]).steps == config.PRESETS["smoke"]["steps"]
 
 
 # list and show

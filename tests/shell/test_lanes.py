@@ -1,4 +1,4 @@
-"""Lane i takes the same path bit for bit alone, in a shard, in blocks, after an interruption, on any number of threads."""
+"""Lane i takes the same path bit for bit alone, in a shard, in blocks, after an interruption, on any threads."""
 
 import functools
 from pathlib import Path
@@ -66,7 +66,8 @@ def test_blocks_and_an_interruption(name: str, tmp_path: Path, monkeypatch: pyte
     assert same_result(run(*case(name), checkpoint=tmp_path, resume=True, **settings), blocks)
 
 
-def test_lanes_differ(name: str = "beta_ts") -> None:
+def test_lanes_differ() -> None:
+    name = "beta_ts"
     assert whole(name).regret.unique().numel() > RUNS / 2  # or the tests above would compare nothing
     assert not same_bits(whole(name).regret, run(*case(name), steps=STEPS, runs=RUNS, first_run=1).regret)
 
