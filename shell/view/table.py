@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -11,7 +12,9 @@ from armfold.shell.run.result import Row
 def print_comparison(rows: Sequence[Row], seconds: Mapping[str, float], *, reference: str, title: str) -> None:
     """Print rows, least regret first, with the time that each learner took. `reference` came first."""
     caption = f"vs first: regret less that of {reference}, paired run by run"
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table = Table(
+        title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("learner", no_wrap=True)
     for name in ("regret", "± 95%", "vs first", "± 95%", "optimal", "reward", "time"):
         table.add_column(name, justify="right", no_wrap=True)

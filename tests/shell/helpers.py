@@ -1,4 +1,4 @@
-"""What the tests of the shell share: short eager runs, results compared bit for bit, broken runs, listening wrappers."""
+"""What the tests of the shell share: short eager runs, comparison bit for bit, broken runs, listening wrappers."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

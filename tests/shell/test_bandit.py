@@ -1,6 +1,7 @@
 """simulate(): what it returns, what decides it, what it refuses."""
 
 import dataclasses
+import functools
 import io
 import math
 import re
@@ -144,11 +145,17 @@ def folded(name: str) -> tuple[Bandit, dict[str, Any]]:
     return learner(name, **tunables), settings
 
 
+@functools.cache
+def with_numbers(name: str) -> Result:
+    """A run of an algorithm whose tunables are numbers."""
+    bandit, settings = folded(name)
+    return run(bandit, world(name), **settings)
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_run_is_a_fold_of_step(name: str) -> None:
-    bandit, settings = folded(name)
-    result = run(bandit, world(name), **settings)
-    regret, reward, optimal = by_hand(bandit, world(name), result.layout, steps=12, seeds=(5, 6))
+    result = with_numbers(name)
+    regret, reward, optimal = by_hand(folded(name)[0], world(name), result.layout, steps=12, seeds=(5, 6))
     assert same_bits(result.regret, regret)
     assert same_bits(result.reward, reward)
     assert same_bits(result.optimal, optimal)
@@ -166,10 +173,9 @@ def test_a_run_in_another_environment_is_a_fold_of_step(env: BanditEnv) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", [name for name, algorithm in ALGORITHMS.items() if algorithm.tunables])
 def test_tunables_may_be_numbers_or_tensors(name: str, dtype: torch.dtype) -> None:
-    bandit, settings = folded(name)
     tunables = {key: 64.0 if key == "horizon" else 0.5 for key in ALGORITHMS[name].tunables}
     tensors = learner(name, **{key: torch.tensor(value, dtype=dtype) for key, value in tunables.items()})
-    assert same_result(run(tensors, world(name), **settings), run(bandit, world(name), **settings))
+    assert same_result(run(tensors, world(name), **folded(name)[1]), with_numbers(name))
 
 
 def test_tunables_matter() -> None:
