@@ -16,7 +16,7 @@ def print_comparison(rows: Sequence[Row], seconds: Mapping[str, float], *, refer
         title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False
     )
     table.add_column("learner", no_wrap=True)
-    for name in ("regret", "± 95%", "vs first", "± 95%", "optimal", "reward", "time"):
+    for name in ("regret", "± 95%", "vs first", "± 95%", "optimal", "reward", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         paired = ("", "") if row.algorithm == reference else (f"{row.difference:+.3f}", f"{row.difference_ci95:.3f}")
@@ -27,7 +27,7 @@ def print_comparison(rows: Sequence[Row], seconds: Mapping[str, float], *, refer
             *paired,
             f"{100 * row.optimal_rate:.1f}%",
             f"{row.reward_mean:.4f}",
-            f"{seconds[row.algorithm]:.1f} s",
+            f"{seconds[row.algorithm]:.1f}",
         )
     Console().print(table)
 
