@@ -6,7 +6,7 @@ import math
 import tomllib
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -171,7 +171,7 @@ def _tuned(algorithm: str, values: Any) -> Any:
 def _converted(key: str, kind: Any, value: Any) -> Any:
     """A value of a TOML file as an option of that type holds it. Raises ValueError for one that does not fit."""
     inner = [member for member in get_args(kind) if member is not NoneType]
-    if isinstance(kind, UnionType):
+    if get_origin(kind) in (Union, UnionType):
         return _converted(key, inner[0], value)
     if get_origin(kind) is Literal:
         fits, wanted = value in inner, f"one of {inner}"

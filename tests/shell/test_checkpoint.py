@@ -352,14 +352,29 @@ def test_a_checkpoint_is_not_overwritten_unasked(ended: bool, broken: Path) -> N
     assert files(broken) == before
 
 
+def rewrite(change: Callable[[dict[str, torch.Tensor], dict[str, Any]], object], folder: Path) -> None:
+    """Change a checkpoint and save it as it should be saved, checksum and all."""
+    tensors, facts = checkpoint.load(folder)
+    facts = {name: value for name, value in facts.items() if name not in ("format", "tensors", "sha256")}
+    change(tensors, facts)
+    checkpoint.save(folder, tensors, facts)
+
+
 LOSSES: dict[str, Callable[[Path], None]] = {
     "tensors truncated": truncate,
     "tensors missing": lose_tensors,
     "manifest truncated": halve_manifest,
-    "no progress": functools.partial(edit, lambda manifest: manifest.pop("progress")),
-    "no step": functools.partial(edit, lambda manifest: manifest["progress"].pop("step")),
-    "no identity": functools.partial(edit, lambda manifest: manifest.pop("identity")),
+    "no progress": functools.partial(rewrite, lambda tensors, facts: facts.pop("progress")),
+    "no step": functools.partial(rewrite, lambda tensors, facts: facts["progress"].pop("step")),
+    "no identity": functools.partial(rewrite, lambda tensors, facts: facts.pop("identity")),
+    "no regret": functools.partial(rewrite, lambda tensors, facts: tensors.pop("regret")),
+    "no state": functools.partial(rewrite, lambda tensors, facts: tensors.pop("live.0")),
 }
+
+
+def test_rewriting_alone_does_no_harm(broken: Path) -> None:
+    rewrite(lambda tensors, facts: None, broken)
+    assert same_result(run(checkpoint=broken, resume=True, **SETTINGS), unbroken())
 
 
 @pytest.mark.parametrize("damage", LOSSES.values(), ids=LOSSES)
@@ -376,8 +391,18 @@ def test_a_run_that_has_not_ended_is_no_result(broken: Path) -> None:
         Result.load(broken)
 
 
-def test_a_result_with_a_field_missing_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, facts: facts["result"].pop("steps"),
+        lambda tensors, facts: facts["result"].pop("layout"),
+        lambda tensors, facts: facts["result"].update(colour="red"),
+        lambda tensors, facts: tensors.pop("regret"),
+    ],
+    ids=["no steps", "no layout", "a field too many", "no regret"],
+)
+def test_a_result_of_other_fields_is_refused(change: Any, tmp_path: Path) -> None:
     unbroken().save(tmp_path)
-    edit(lambda manifest: manifest["result"].pop("steps"), tmp_path)
+    rewrite(change, tmp_path)
     with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
         Result.load(tmp_path)
