@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from armfold.core import catalogue
 from armfold.core.bandits.divergence import imed, kl_ucb, kl_ucb_pp
 from armfold.core.bandits.greedy import epsilon_greedy
 from armfold.core.bandits.linear import lin_ts, lin_ucb
@@ -36,12 +37,12 @@ class Algorithm(NamedTuple):
     @property
     def summary(self) -> str:
         """The first line of its docstring."""
-        return inspect.cleandoc(self.make.__doc__ or "").splitlines()[0]
+        return catalogue.summary(self.make)
 
     @property
     def source(self) -> str:
         """The paper that its docstring names."""
-        return " ".join((self.make.__doc__ or "").split("Source:")[1].split()).rstrip(".")
+        return catalogue.source(self.make)
 
 
 ALGORITHMS: dict[str, Algorithm] = {

@@ -1,9 +1,9 @@
 """Every bandit environment by name."""
 
-import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
+from armfold.core import catalogue
 from armfold.core.envs.coins import bernoulli, drifting
 from armfold.core.envs.labels import classification
 from armfold.core.envs.logistic import contextual
@@ -20,12 +20,12 @@ class Environment(NamedTuple):
     @property
     def summary(self) -> str:
         """The first line of its docstring."""
-        return inspect.cleandoc(self.make.__doc__ or "").splitlines()[0]
+        return catalogue.summary(self.make)
 
     @property
     def source(self) -> str:
         """The paper that its docstring names."""
-        return " ".join((self.make.__doc__ or "").split("Source:")[1].split()).rstrip(".")
+        return catalogue.source(self.make)
 
 
 ENVIRONMENTS: dict[str, Environment] = {

@@ -173,7 +173,7 @@ class _Run:
         """Take over a checkpoint. Raises CheckpointError where something is missing from it."""
         wanted = self.gathered.tensors().keys() | self.live().keys()
         if place.keys() != self.gathered.place().keys() or not wanted <= tensors.keys():
-            raise store.CheckpointError("the checkpoint lacks a part of the run: delete it, or do not resume")
+            raise store.CheckpointError("a part of the run is missing from it")
         vars(self.gathered).update({name: tensors[name] for name in self.gathered.tensors()}, **place)
         write((self.carry, self.tally), [tensors[name] for name in self.live()])
 
@@ -195,16 +195,47 @@ class _Run:
         )
 
 
-def _load(folder: Path, identity: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The checkpoint in `folder`, refused where it is of another run."""
-    tensors, facts = store.load(folder)
-    before = facts.get("identity", {})
-    changed = sorted(name for name in identity.keys() | before.keys() if identity.get(name) != before.get(name))
-    if changed:
-        raise store.CheckpointError(
-            f"checkpoint {folder} is of another run: {', '.join(changed)} differ; give another folder, or do not resume"
-        )
-    return tensors, facts
+class _Keeper:
+    """The checkpoint of a run: restores it, keeps it every few seconds, and leaves the result in its place."""
+
+    def __init__(self, folder: Path | None, identity: dict[str, Any], every: float) -> None:
+        self.folder, self.identity, self.every = folder, identity, every
+        self.saved = 0.0  # seconds into the run
+
+    def restore(self, run: _Run) -> Result | None:
+        """Set `run` back to the checkpoint, where there is one; the result, where it had ended."""
+        if self.folder is None or not store.exists(self.folder):
+            return None
+        tensors, facts = store.load(self.folder)
+        before = facts.get("identity", {})
+        names = self.identity.keys() | before.keys()
+        changed = sorted(name for name in names if self.identity.get(name) != before.get(name))
+        if changed:
+            raise store.CheckpointError(
+                f"checkpoint {self.folder} is of another run: {', '.join(changed)} differ; "
+                "give another folder, or do not resume"
+            )
+        if "result" in facts:
+            return Result.load(self.folder)
+        try:
+            run.restore(tensors, facts.get("progress", {}))
+        except store.CheckpointError as error:
+            raise store.CheckpointError(f"checkpoint {self.folder}: {error}; delete it, or do not resume") from error
+        self.saved = run.gathered.seconds
+        return None
+
+    def keep(self, run: _Run, seconds: float) -> None:
+        """Write a checkpoint if the last one is old enough; `seconds` is the time that the run has taken."""
+        if self.folder is not None and seconds - self.saved >= self.every:
+            self.saved = run.gathered.seconds = seconds
+            facts = {"identity": self.identity, "progress": run.gathered.place()}
+            store.save(self.folder, {**run.gathered.tensors(), **run.live()}, facts)
+
+    def finish(self, result: Result) -> Result:
+        """Write the result in place of the checkpoint."""
+        if self.folder is not None:
+            store.save(self.folder, result.tensors(), {"identity": self.identity, "result": result.facts()})
+        return result
 
 
 def simulate(
@@ -268,26 +299,18 @@ def simulate(
             "seed": seed, "agent_seed": agent_seed, "first_run": first_run, "device": str(where), "compiled": compiled,
             "layout": list(layout), "reward_range": reward_range and list(reward_range), "torch": torch.__version__,
         }  # fmt: skip
-        if folder is not None and resume and store.exists(folder):
-            tensors, facts = _load(folder, identity)
-            if "result" in facts:
-                return Result.load(folder)
-            run.restore(tensors, facts.get("progress", {}))
+        keeper = _Keeper(folder, identity, checkpoint_every)
+        if resume and (ended := keeper.restore(run)) is not None:
+            return ended
         log.info("%s: %s, threads %d, compiled %s", label, layout, threads, compiled)
-        began = saved = time.perf_counter() - run.gathered.seconds
+        began = time.perf_counter() - run.gathered.seconds
         with track(label, runs * steps, enabled=progress) as moved:
             for _ in run.go(advance):
                 run.check(reward_range)
                 moved(run.done)
-                now = time.perf_counter()
-                if folder is not None and now - max(saved, began + run.gathered.seconds) >= checkpoint_every:
-                    run.gathered.seconds, saved = now - began, now
-                    facts = {"identity": identity, "progress": run.gathered.place()}
-                    store.save(folder, {**run.gathered.tensors(), **run.live()}, facts)
+                keeper.keep(run, time.perf_counter() - began)
         synchronize(where)
         result = run.result(time.perf_counter() - began, compiled)
         if profile:
             log_profile(label, bandit, env, run.carry, run.tally, advance)
-    if folder is not None:
-        store.save(folder, result.tensors(), {"identity": identity, "result": result.facts()})
-    return result
+    return keeper.finish(result)

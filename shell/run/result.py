@@ -49,10 +49,10 @@ class Result:
         if "result" not in facts:
             raise store.CheckpointError(f"{folder} holds a run that has not ended, not a result")
         kept = facts["result"]
-        fields: dict[str, Any] = {**tensors, **kept, "layout": Layout(*kept["layout"])}
         try:
+            fields: dict[str, Any] = {**tensors, **kept, "layout": Layout(*kept["layout"])}
             return cls(**fields)
-        except TypeError as error:
+        except (KeyError, TypeError) as error:
             raise store.CheckpointError(f"{folder} lacks a part of the result ({error})") from error
 
     def tensors(self) -> dict[str, Tensor]:
