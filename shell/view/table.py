@@ -16,7 +16,7 @@ def print_comparison(rows: Sequence[Row], seconds: Mapping[str, float], *, refer
         title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False
     )
     table.add_column("learner", no_wrap=True)
-    for name in ("regret", "± 95%", "vs first", "± 95%", "optimal", "reward", "seconds"):
+    for name in ("regret", "± 95%", "vs first", "± 95%", "optimal", "reward", "sec"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         paired = ("", "") if row.algorithm == reference else (f"{row.difference:+.3f}", f"{row.difference_ci95:.3f}")

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+import matplotlib.figure
 import matplotlib.image
 import pytest
 
@@ -30,6 +31,7 @@ from armfold.shell.store import checkpoint
 from tests.shell.helpers import Interruption, files
 
 SCRIPT = Path(sys.executable).parent / "armfold"
+ALGOS = ["ucb1", "beta_ts", "kl_ucb"]
 SMALL = ("--steps", "12", "--runs", "70", "--points", "4", "--compile", "off")
 
 
@@ -85,7 +87,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         patch.setenv("COLUMNS", "200")
         out = stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         err = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        code = armfold_command("bandit", "--preset", "smoke", "--steps", 60, "--runs", 100, "--out", folder)
+        words = ("--preset", "smoke", "--algos", ",".join(ALGOS), "--steps", 60, "--runs", 100)
+        code = armfold_command("bandit", *words, "--out", folder)
     assert code == 0
     return Done((folder, out.getvalue(), err.getvalue()))
 
@@ -102,13 +105,13 @@ def test_a_run_writes_its_files(done: Done) -> None:
 def test_the_table_is_sorted_by_regret(done: Done) -> None:
     rows = read_csv(done.folder / "summary.csv")
     assert list(rows[0]) == list(Row._fields)
-    assert {row["algorithm"] for row in rows} == {"kl_ucb", "beta_ts", "ucb1"}
+    assert {row["algorithm"] for row in rows} == {*ALGOS}
     regrets = [float(row["regret_mean"]) for row in rows]
     assert regrets == sorted(regrets)
-    assert len(set(regrets)) == 3
+    assert rows[0]["algorithm"] != "ucb1"  # though it was asked for first
     for row in rows:
         assert (row["runs"], row["steps"]) == ("100", "60")
-        reference = row["algorithm"] == "kl_ucb"
+        reference = row["algorithm"] == "ucb1"
         assert (float(row["difference"]) == 0) is reference
         assert (float(row["difference_ci95"]) == 0) is reference
         assert 0 < float(row["regret_ci95"]) < float(row["regret_mean"])
@@ -129,7 +132,7 @@ def test_records_say_what_ran(done: Done) -> None:
     assert (first["env"], first["steps"], first["runs"], first["seed"]) == ("bernoulli", 60, 100, 0)
     assert first["armfold"] == armfold.__version__
     assert first["python"] == sys.version.split()[0]
-    assert first["algos"] == ["kl_ucb", "beta_ts", "ucb1"]
+    assert first["algos"] == ALGOS
     assert first["tunables.kl_ucb.c"] == 3
 
 
@@ -162,9 +165,27 @@ def test_the_picture_is_a_picture(done: Done) -> None:
     assert 0.001 < (pixels.min(-1) < 0.9).mean() < 0.5  # drawn on, and mostly white
 
 
+def test_the_picture_draws_the_curves(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures, save = [], matplotlib.figure.Figure.savefig
+
+    def keep(figure: Any, *arguments: Any, **options: Any) -> None:
+        figures.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", keep)
+    assert armfold_command("show", done.folder) == 0
+    lines = {line.get_label(): line for line in figures[0].axes[0].get_lines()}
+    assert lines.keys() == {*ALGOS}
+    assert len({(line.get_linestyle(), line.get_marker()) for line in lines.values()}) == 3
+    _, *metrics, _ = map(strict_json, (done.folder / "records.jsonl").read_text().splitlines())
+    for name, line in lines.items():
+        curve = [(record["step"], record["regret_mean"]) for record in metrics if record["algorithm"] == name]
+        assert list(zip(line.get_xdata(), line.get_ydata(), strict=True)) == curve
+
+
 def test_the_configuration_is_kept(done: Done) -> None:
     kept = strict_json((done.folder / "config.json").read_text())
-    assert (kept["steps"], kept["runs"], kept["algos"]) == (60, 100, ["kl_ucb", "beta_ts", "ucb1"])
+    assert (kept["steps"], kept["runs"], kept["algos"]) == (60, 100, ALGOS)
     assert kept["tunables"] == {name: ALGORITHMS[name].tunables for name in kept["algos"]}
 
 
@@ -255,11 +276,13 @@ MINE = """
 
 
     def broken(*, arms):
-        raise ValueError("width must be wider")
+        raise ValueError("width must be\\nwider")
 """
 
 
-def test_a_users_own_algorithm_and_environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_own_algorithm_and_environment(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (place / "armfold_mine.py").write_text(textwrap.dedent(MINE))
     monkeypatch.syspath_prepend(str(place))
     words = ("--algos", "armfold_mine:follow,ucb1", "--env", "armfold_mine:coins", "--arms", 3)
@@ -268,6 +291,10 @@ def test_a_users_own_algorithm_and_environment(place: Path, monkeypatch: pytest.
     assert rows.keys() == {"armfold_mine:follow", "ucb1"}
     assert all(float(row["regret_mean"]) <= 0.5 * 12 for row in rows.values())
     assert armfold_command("show", "run") == 0
+    capsys.readouterr()
+    for words in (["--algos", "armfold_mine:broken"], ["--env", "armfold_mine:broken"]):
+        check_refused(capsys, armfold_command("bandit", *SMALL, "--out", "other", *words), "width must be wider")
+    assert not (place / "other").exists()
 
 
 # Resuming

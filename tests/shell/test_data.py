@@ -16,6 +16,7 @@ from tests.shell.helpers import learner, run
 X = np.array([[0.5, 1.0], [2.0, -3.0], [4.0, 1e-3], [0.0, 7.0]])
 Y = np.array([0, 2, 1, 0])
 GOOD = "a,b,y\n0.5,1,0\n2,-3,2\n4,1e-3,1\n0,7,0\n"
+LABEL_FIRST = "y,b,a\n0,0.5,1\n2,2,-3\n1,4,1e-3\n0,0,7\n"
 
 
 def csv(folder: Path, text: str | bytes) -> Path:
@@ -55,10 +56,10 @@ def test_digits() -> None:
         GOOD,
         GOOD.rstrip("\n"),
         GOOD.replace("\n", "\r\n"),
-        "\ufeff" + GOOD,
-        "\ufeff" + GOOD.replace("a,b,y", '"a","b","y"'),
+        "\ufeff" + LABEL_FIRST,
+        "\ufeff" + LABEL_FIRST.replace("y,b,a", '"y","b","a"'),
         GOOD.replace(",", ", "),
-        "y,b,a\n0,0.5,1\n2,2,-3\n1,4,1e-3\n0,0,7\n",
+        LABEL_FIRST,
         "b,label,a\n0.5,0,1\n2,2,-3\n4,1,1e-3\n0,0,7\n",
         "a,b,kind\n0.5,1,0\n2,-3,2\n4,1e-3,1\n0,7,0\n",
     ],
