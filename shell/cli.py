@@ -116,7 +116,7 @@ def _simulate(config: Any, name: str, learner: Any, env: Any, *, folder: Path | 
 
 def catalogue(argv: list[str]) -> None:
     """List the algorithms and environments, with their sources."""
-    tyro.cli(lambda: None, args=argv, prog="armfold list", description=catalogue.__doc__)
+    configuration.read_words(lambda: None, args=argv, prog="armfold list", description=catalogue.__doc__)
     algorithms = [(entry.name, entry.summary, entry.source) for entry in ALGORITHMS.values()]
     environments = [(entry.name, entry.summary, entry.source) for entry in ENVIRONMENTS.values()]
     print_catalogue("Algorithms", algorithms)
@@ -134,7 +134,7 @@ def show(argv: list[str]) -> None:
         """
         return folder
 
-    folder = tyro.cli(arguments, args=argv, prog="armfold show")
+    folder = configuration.read_words(arguments, args=argv, prog="armfold show")
     results, identity = compare.load(folder)
     _report(folder, results, identity, quiet=False)
 

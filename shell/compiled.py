@@ -99,6 +99,20 @@ def tensor_tunables(function: Any, device: torch.device) -> Any:
     return function.to(device) if isinstance(function, Tensor) else function
 
 
+def lane_tunables(function: Any, lanes: Tensor, runs: int) -> Any:
+    """A tuple of functions, or a partial, with its tunables [runs] read at `lanes`. Raises ValueError for others."""
+    if isinstance(function, tuple):
+        return type(function)(*(lane_tunables(f, lanes, runs) for f in function))
+    if isinstance(function, functools.partial):
+        keywords = {name: lane_tunables(value, lanes, runs) for name, value in function.keywords.items()}
+        return functools.partial(function.func, *function.args, **keywords)
+    if not isinstance(function, Tensor) or function.ndim == 0:
+        return function
+    if function.shape != (runs,):
+        raise ValueError(f"tunables must be numbers or tensors of {runs} runs, got shape {tuple(function.shape)}")
+    return function[lanes.clamp(max=runs - 1)]
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all it was given, so that a clock read next is honest."""
     if device.type == "cuda":

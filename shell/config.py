@@ -1,6 +1,8 @@
 """The configuration of `armfold bandit`: presets, then a TOML file, then flags, each over the one before."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import math
 import tomllib
@@ -102,7 +104,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     "experiment": {"steps": 10_000, "runs": 4096},
     "benchmark": {"steps": 2000, "runs": 8192, "compile": "on", "profile": True, "verbose": True},
 }
-_TRANSIENT = ("out", "resume", "checkpoint_every", "profile", "verbose", "quiet", "preset", "config", "print_config")
+_TRANSIENT = frozenset(  # what a run may be resumed with other values of
+    [
+        "out",
+        "resume",
+        "threads",
+        "max_memory",
+        "checkpoint_every",
+        "profile",
+        "verbose",
+        "quiet",
+        "preset",
+        "config",
+        "print_config",
+    ]
+)
 
 
 def _tunables_class(name: str) -> type:
@@ -142,7 +158,20 @@ def parse(argv: list[str]) -> Any:
     if preset is not None and preset not in PRESETS:
         raise suggest("preset", preset, PRESETS)
     start = Config(**((PRESETS[preset] if preset else {}) | values))
-    return tyro.cli(Config, args=argv, default=start, prog="armfold bandit", description=_Options.__doc__)
+    return read_words(Config, args=argv, default=start, prog="armfold bandit", description=_Options.__doc__)
+
+
+def read_words(kind: Any, **settings: Any) -> Any:
+    """tyro.cli, with its boxes for words it cannot read as a ValueError of one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, **settings)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
+        raise ValueError(" ".join(line for line in lines[1:] if line)) from None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from torch import Tensor
 _LARGEST = float(np.finfo(np.float32).max)
 
 
+_MOST_CLASSES = 1000  # that a small data set may name
+
+
 class Labelled(NamedTuple):
     """A data set whose labels are classes."""
 
@@ -76,6 +79,8 @@ def load_npz(path: Path) -> Labelled:
         raise ValueError(f"{path}: X must hold real numbers, got {x.dtype}")
     if y.dtype.kind not in "iu" or y.min(initial=0) < 0:
         raise ValueError(f"{path}: y must hold whole numbers from 0 on, got {y.dtype}: {y[:3].tolist()} ...")
+    if y.max(initial=0) >= max(_MOST_CLASSES, len(y)):
+        raise ValueError(f"{path}: y has a label {y.max()}, which is more classes than rows")
     return _checked(str(path), x, y, [str(k) for k in range(int(y.max(initial=0)) + 1)])
 
 

@@ -18,7 +18,7 @@ from armfold.core import simulate as core
 from armfold.core.check import check_number, check_seed, check_size
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.buffers import Layout, choose_layout, write
-from armfold.shell.compiled import Mode, Tally, choose_advance, init_tally, synchronize, tensor_tunables
+from armfold.shell.compiled import Mode, Tally, choose_advance, init_tally, lane_tunables, synchronize, tensor_tunables
 from armfold.shell.describe import describe
 from armfold.shell.run.profile import log_profile
 from armfold.shell.run.result import NORMAL_95, Result
@@ -81,9 +81,11 @@ def find_device(name: str | torch.device) -> torch.device:
     """The device of that name. Raises ValueError where it is unknown or absent."""
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise TypeError("runs need float64 and compiled code: cpu or cuda")
         torch.empty(0, dtype=torch.float64, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0][:100]
         raise ValueError(f"device {str(name)!r} cannot be used here ({reason}); try device='cpu'") from error
     return device
 
@@ -108,7 +110,7 @@ class _Run:
         """Choose the layout and make the buffers."""
         few = self._start(0, 2)
         self.layout = choose_layout(few, few.bandit, runs=self.runs, max_memory=max_memory)
-        chances = self.bandit.policy(few.bandit, few.bandit_rng, self.env.observe(few.env), samples=1)
+        chances = self.learner.policy(few.bandit, few.bandit_rng, self.env.observe(few.env), samples=1)
         means = self.env.means(few.env)
         if chances.shape != means.shape:
             raise ValueError(f"bandit has {chances.shape[-1]} arms, but env has {means.shape[-1]}")
@@ -117,10 +119,10 @@ class _Run:
         return self.layout
 
     def _start(self, block: int, lanes: int) -> core.Carry:
-        first = self.first + block * lanes
-        lane = torch.arange(first, first + lanes, device=self.keys[0].device)
-        rng, agent_rng = (random.fold_in(key.expand(lanes, 2), lane) for key in self.keys)
-        return core.init(self.bandit, self.env, rng, agent_rng=agent_rng)
+        lane = torch.arange(block * lanes, (block + 1) * lanes, device=self.keys[0].device)
+        self.learner: Bandit = lane_tunables(self.bandit, lane, self.runs)  # with the tunables of these lanes
+        rng, agent_rng = (random.fold_in(key.expand(lanes, 2), self.first + lane) for key in self.keys)
+        return core.init(self.learner, self.env, rng, agent_rng=agent_rng)
 
     @property
     def lanes(self) -> int:
@@ -137,14 +139,15 @@ class _Run:
         gathered, last = self.gathered, self.marks[-1]
         while gathered.lanes < self.runs:
             self.held = self.lanes
+            start = self._start(gathered.block, self.layout.block)
             if gathered.step == 0:
-                write(self.carry, self._start(gathered.block, self.layout.block))
+                write(self.carry, start)
                 write(self.tally, init_tally(self.layout.block, self.keys[0].device))
             while gathered.step < last:
                 point = bisect.bisect_right(self.marks, gathered.step)
                 stop = min(self.marks[point], gathered.step + _STRIDE)
                 for _ in range(stop - gathered.step):
-                    advance(self.bandit, self.env, self.carry, self.tally)
+                    advance(self.learner, self.env, self.carry, self.tally)
                 gathered.step = stop
                 if stop == self.marks[point]:
                     gathered.add_point(point, self.tally.regret[: self.lanes].cpu())
@@ -180,7 +183,7 @@ class _Run:
     def result(self, seconds: float, compiled: bool) -> Result:
         """What the finished run gave."""
         end = self.gathered
-        deviation = torch.sqrt(end.square / max(self.runs - 1, 1) / self.runs)
+        deviation = torch.sqrt(end.square / (self.runs - 1) / self.runs)  # NaN for one run
         return Result(
             regret=end.regret,
             reward=end.reward,
@@ -201,6 +204,11 @@ class _Keeper:
     def __init__(self, folder: Path | None, identity: dict[str, Any], every: float) -> None:
         self.folder, self.identity, self.every = folder, identity, every
         self.saved = 0.0  # seconds into the run
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise store.CheckpointError(f"checkpoint {folder} cannot be a folder ({error})") from error
 
     def restore(self, run: _Run) -> Result | None:
         """Set `run` back to the checkpoint, where there is one; the result, where it had ended."""
@@ -263,6 +271,7 @@ def simulate(
     """Run `bandit` in `env` for `steps` steps in `runs` independent lanes.
 
     Lane i depends on seed, agent_seed (seed where None) and first_run + i alone, bit for bit, whatever `runs` is.
+    Tunables of the learner are numbers, or tensors [runs] with one for each lane.
     seed serves the arms, contexts and rewards, which are then the same for every learner; agent_seed the learner.
     device: where it runs. compile: "on", "off", or "auto", which compiles where the steps are enough to pay for it.
     threads: of the CPU; one is fastest for small steps. points: of the regret curve.
@@ -312,5 +321,5 @@ def simulate(
         synchronize(where)
         result = run.result(time.perf_counter() - began, compiled)
         if profile:
-            log_profile(label, bandit, env, run.carry, run.tally, advance)
+            log_profile(label, run.learner, env, run.carry, run.tally, advance)
     return keeper.finish(result)

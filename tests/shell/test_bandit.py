@@ -22,7 +22,7 @@ from armfold.core import simulate as core
 from armfold.core.bandits import ALGORITHMS, beta_ts, epsilon_greedy, gaussian_ts, ucb1
 from armfold.core.envs import bernoulli, drifting, gaussian
 from armfold.core.types import Bandit, BanditEnv
-from armfold.shell import Result
+from armfold.shell import Result, simulate
 from armfold.shell.buffers import Layout
 from armfold.shell.run.bandit import curve_steps
 from armfold.shell.store.checkpoint import CheckpointError
@@ -367,3 +367,33 @@ def test_a_learner_of_other_arms_is_refused(arms: int) -> None:
 def test_a_learner_that_needs_contexts_is_refused_where_there_are_none() -> None:
     with pytest.raises(ValueError, match="obs"):
         run(learner("lin_ucb"), bernoulli(arms=ARMS), steps=3)
+
+
+def test_tunables_may_differ_from_lane_to_lane() -> None:
+    c, env = torch.linspace(0.0, 4.0, 150), bernoulli(arms=3)
+    settings = {"steps": 20, "compile": "off", "progress": False}
+    result = simulate(ucb1(arms=3, c=c), env, runs=150, max_memory=1, **settings)  # three blocks
+    assert result.layout.block == 64
+    for lane in (0, 63, 64, 149):
+        alone = simulate(ucb1(arms=3, c=c[lane].item()), env, runs=1, first_run=lane, **settings)
+        assert torch.equal(alone.regret, result.regret[lane : lane + 1])
+    with pytest.raises(ValueError, match=r"tunables .* 151 runs, got shape \(150,\)"):
+        simulate(ucb1(arms=3, c=c), env, runs=151, **settings)
+
+
+def test_a_checkpoint_that_cannot_be_a_folder_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(ValueError, match=r"checkpoint .*taken cannot be a folder"):
+        simulate(ucb1(arms=3), bernoulli(arms=3), steps=1, runs=1, checkpoint=tmp_path / "taken", progress=False)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize("device", ["meta", "mps"])
+def test_devices_that_cannot_run_are_named(device: str) -> None:
+    with pytest.raises(ValueError, match=f"device '{device}' cannot be used"):
+        simulate(ucb1(arms=3), bernoulli(arms=3), steps=1, runs=1, device=device, progress=False)
+
+
+def test_one_run_has_no_interval() -> None:
+    result = simulate(ucb1(arms=3), bernoulli(arms=3), steps=5, runs=1, compile="off", progress=False)
+    assert result.curve_ci95.isnan().all()
