@@ -31,7 +31,7 @@ def draw_regret(results: Mapping[str, Result], path: Path, *, title: str) -> Non
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     order = sorted(results, key=lambda name: -results[name].curve_mean[-1].item())
-    colours = mpl.colormaps["viridis"].resampled(max(len(order), 2))
+    colours = mpl.colormaps["viridis"]  # to 0.8 of it: its yellow end is faint in print
     for i, name in enumerate(order):
         result = results[name]
         t, mean, ci95 = result.curve_t.numpy(), result.curve_mean.numpy(), result.curve_ci95.numpy()
