@@ -45,6 +45,14 @@ def check_obs(obs: Tensor | None, batch: Sequence[int], arms: int) -> None:
         raise ShapeError(f"obs must be None or have shape {(*batch, arms, 'd')}, got {tuple(obs.shape)}")
 
 
+def check_available(available: Tensor | None, batch: Sequence[int], arms: int) -> None:
+    """Raise ShapeError unless `available` is None or a bool tensor [*batch, arms]."""
+    if available is not None:
+        if available.dtype != torch.bool:
+            raise ShapeError(f"available must have dtype torch.bool, got {available.dtype}")
+        check_shape("available", available, (*batch, arms))
+
+
 def require_obs(obs: Tensor | None, batch: Sequence[int], arms: int, features: int) -> Tensor:
     """`obs`, or ShapeError unless it is [*batch, arms, features]."""
     if obs is None or tuple(obs.shape) != (*batch, arms, features):

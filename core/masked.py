@@ -4,11 +4,15 @@ Illegal and NaN entries are never chosen. Where nothing is left to choose, actio
 the flag that callers look for.
 """
 
+import itertools
+
 import torch
 from torch import Tensor
 
 from armfold.core import random
 from armfold.core.check import check_key
+
+_UNROLLED = 32  # arms
 
 
 def _at(x: Tensor, action: Tensor) -> tuple[Tensor, ...]:
@@ -27,6 +31,13 @@ def take(x: Tensor, action: Tensor) -> Tensor:
 def put(x: Tensor, action: Tensor, value: Tensor) -> Tensor:
     """`x` [*B, K, *S] with value [*B, *S] at x[lane, action]. Actions outside write the nearest arm."""
     return torch.index_put(x, _at(x, action), value.unsqueeze(action.ndim))
+
+
+def one_hot(action: Tensor, arms: int) -> Tensor:
+    """Bool [*B, K]: whether the arm is `action`, int64 [*B]. All false for an action outside [0, K)."""
+    # 32 bits: a vector of them is as long as one of float32, which it will mostly mask.
+    arm = torch.arange(arms, device=action.device, dtype=torch.int32)
+    return arm == action.clamp(-1, arms).to(torch.int32).unsqueeze(-1)
 
 
 def _usable(x: Tensor, legal: Tensor | None) -> Tensor:
@@ -80,3 +91,23 @@ def categorical(rng: Tensor, logits: Tensor, legal: Tensor | None = None) -> Ten
     """A draw from softmax(logits) over the usable entries (Gumbel-max): int64 [*B], -1 where nothing is usable."""
     usable = _usable(logits, legal)
     return torch.where(usable.any(-1), random.categorical(rng, _settled(logits, usable)), -1)
+
+
+def draw(rng: Tensor, weights: Tensor) -> Tensor:
+    """An arm with probability proportional to its weight, by one uniform and a running sum: int64 [*B].
+
+    weights [*B, K] float, >= 0. Arms of weight 0 are never drawn; -1 where the weights sum to 0, inf or NaN.
+    """
+    check_key(rng, weights.shape[:-1])
+    point = random.uniform(rng, dtype=weights.dtype)
+    if weights.shape[-1] > _UNROLLED:
+        passed = weights.cumsum(-1)
+        total = passed[..., -1]
+        drawn = (point.unsqueeze(-1) * total.unsqueeze(-1) >= passed).sum(-1)
+    else:
+        # Compiled, this is one loop over lanes, where a cumulative sum would be one over arms.
+        sums = list(itertools.accumulate(weights.unbind(-1)))
+        total = sums[-1]
+        drawn = sum(((point * total >= passed).to(weights.dtype) for passed in sums[:-1]), torch.zeros_like(total))
+    # The uniform is at most 1 - 2**-24, so that point * total stays below total under rounding: some arm passes it.
+    return torch.where((total > 0) & (total < torch.inf), drawn, -1).to(torch.int64)

@@ -106,6 +106,15 @@ def skip(rng: Tensor, blocks: int | Tensor) -> Tensor:
     return torch.stack((rng[..., 0], rng[..., 1] + blocks)).movedim(0, -1)
 
 
+def jump(rng: Tensor, times: int | Tensor) -> Tensor:
+    """Keys `times` (an int, or int64 [*B]) strides of 2**32 blocks further in the same stream.
+
+    For the steps of a loop: distinct keys for distinct times, at no cost, where `fold_in` would compute a block.
+    """
+    _check_data("times", times, rng)
+    return skip(rng, times << 32)
+
+
 def bits(rng: Tensor, shape: Sequence[int] = ()) -> Tensor:
     """Uniform integers in [0, 2**32), int64 [*B, *shape]: the first word of each block."""
     return _blocks(rng, shape)[0]

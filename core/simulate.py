@@ -58,10 +58,10 @@ def init(bandit: Bandit, env: BanditEnv, rng: Tensor, *, agent_rng: Tensor | Non
 def step(bandit: Bandit, env: BanditEnv, carry: Carry) -> tuple[Carry, Trace]:
     """One step of every lane: see, choose, pull, learn."""
     obs, means = env.observe(carry.env), env.means(carry.env)
-    time = carry.time + 1  # keys folded with 0 and 1 have served `init`
-    select_rng, update_rng = (random.fold_in(carry.bandit_rng, 2 * time + tag) for tag in (0, 1))
+    time = carry.time + 1  # what lies before the first jump has served `init`
+    select_rng, update_rng = (random.jump(carry.bandit_rng, 2 * time + tag) for tag in (0, 1))
     action = bandit.select(carry.bandit, select_rng, obs)
-    env_state, reward = env.pull(carry.env, random.fold_in(carry.env_rng, time), action)
+    env_state, reward = env.pull(carry.env, random.jump(carry.env_rng, time), action)
     learned = bandit.update(carry.bandit, update_rng, obs, action, reward)
     expected, best = pick(means, action), means.amax(-1)
     trace = Trace(action, reward, expected, best - expected, expected == best)
@@ -87,6 +87,6 @@ def _rescaled_update(
     update: Callable[..., State],
     low: float,
     high: float,
-    propensity: Tensor | None = None,
+    **at_selection: Tensor | None,
 ) -> State:
-    return update(state, rng, obs, action, (reward - low) / (high - low), propensity=propensity)
+    return update(state, rng, obs, action, (reward - low) / (high - low), **at_selection)

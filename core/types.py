@@ -30,12 +30,24 @@ class Bandit(NamedTuple):
                                                       rewards that come later; None: recomputed where needed
     policy(state, rng, obs, *, samples) -> [*B, K]    the law of `select` over its rng; exact unless documented as
                                                       a Monte Carlo estimate from `samples` draws
+
+    All three take `available=`: bool [*B, K], the arms that could be chosen at this step; None: all of them. An arm
+    that is not available is never chosen; where none is, the action is -1 and the law is 0.
     """
 
     init: Callable[..., State]
     select: Callable[..., Tensor]
     update: Callable[..., State]
     policy: Callable[..., Tensor]
+
+
+class Logged(NamedTuple):
+    """Decisions of n steps, as a log has them."""
+
+    obs: Tensor | None  # [*B, n, K, d] float: what was seen; None: no context
+    action: Tensor  # [*B, n] int64, in [0, K)
+    reward: Tensor  # [*B, n] float, reward unit
+    propensity: Tensor | None = None  # [*B, n] float, in (0, 1]: probability of the action when it was chosen
 
 
 class BanditEnv(NamedTuple):

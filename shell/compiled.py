@@ -62,7 +62,7 @@ def _compiled_advance() -> Reusing:
     # One compiled function for all learners and environments: it specialises on the functions in their tuples and on
     # structure, while float tunables are tensors and share a graph.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
-    return Reusing(torch.compile(advance, fullgraph=True, dynamic=False))
+    return Reusing(advance)
 
 
 @functools.cache

@@ -123,14 +123,22 @@ _TRANSIENT = frozenset(  # what a run may be resumed with other values of
 
 def _tunables_class(name: str) -> type:
     algorithm = ALGORITHMS[name]
+    kinds = _option_kinds(name)
     fields = [
-        (key, Annotated[float, tyro.conf.arg(help=algorithm.summary)], dataclasses.field(default=default))
-        for key, default in algorithm.tunables.items()
+        (key, Annotated[kinds[key], tyro.conf.arg(help=algorithm.summary)], dataclasses.field(default=option.default))
+        for key, option in algorithm.options.items()
     ]
     return dataclasses.make_dataclass(name, fields, frozen=True)
 
 
-_TUNED = {name: _tunables_class(name) for name, algorithm in ALGORITHMS.items() if algorithm.tunables}
+def _option_kinds(name: str) -> dict[str, Any]:
+    """The types of an algorithm's options: float for tunables, int, or a Literal."""
+    algorithm = ALGORITHMS[name]
+    hints = get_type_hints(algorithm.make)
+    return {key: float if key in algorithm.tunables else hints[key] for key in algorithm.options}
+
+
+_TUNED = {name: _tunables_class(name) for name, algorithm in ALGORITHMS.items() if algorithm.options}
 
 Config: type[Any] = dataclasses.make_dataclass(
     "Config",
@@ -190,11 +198,11 @@ def _tuned(algorithm: str, values: Any) -> Any:
     """An algorithm's table of a TOML file."""
     if not isinstance(values, dict):
         raise ValueError(f"{algorithm} must be a table of its tunables, got {values!r}")
-    known = ALGORITHMS[algorithm].tunables
+    kinds = _option_kinds(algorithm)
     for name in values:
-        if name not in known:
-            raise suggest(f"tunable of {algorithm}", name, known)
-    return _TUNED[algorithm](**{name: _converted(f"{algorithm}.{name}", float, v) for name, v in values.items()})
+        if name not in kinds:
+            raise suggest(f"option of {algorithm}", name, kinds)
+    return _TUNED[algorithm](**{name: _converted(f"{algorithm}.{name}", kinds[name], v) for name, v in values.items()})
 
 
 def _converted(key: str, kind: Any, value: Any) -> Any:
@@ -222,8 +230,8 @@ def _converted(key: str, kind: Any, value: Any) -> Any:
     return value
 
 
-def tunables(config: Any, algorithm: str) -> dict[str, float]:
-    """The tunables of `algorithm` in a `Config`."""
+def tunables(config: Any, algorithm: str) -> dict[str, Any]:
+    """The options of `algorithm` in a `Config`."""
     return dataclasses.asdict(getattr(config, algorithm)) if algorithm in _TUNED else {}
 
 
@@ -235,7 +243,8 @@ def identity(config: Any, algorithms: list[str]) -> dict[str, Any]:
         if field.name not in _TRANSIENT
     }
     tuned = {
-        name: {key: str(v) if math.isinf(v) else v for key, v in tunables(config, name).items()} for name in algorithms
+        name: {key: str(v) if v in (math.inf, -math.inf) else v for key, v in tunables(config, name).items()}
+        for name in algorithms
     }
     listed = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
     return {**listed, "algos": algorithms, "tunables": tuned}

@@ -1,18 +1,26 @@
-"""The temporaries of compiled CPU programs, kept from call to call: a step after the first allocates nothing.
+"""What a compiled step does at every call beside its work, taken away: allocations, guards, repeated expressions.
 
 Inductor's programs ask `empty_strided_cpu` for their temporaries at every call, and buffers of this size come from the
 system each time, pages and all. A program that returns nothing hands none of them out, so it may have the same ones
-again. This leans on two names inside torch (`PyCodeCache.modules` and `empty_strided_cpu`); where they are missing,
+again. Dynamo checks its guards at every call; where the arguments are the very objects of the call before, there is
+nothing to check. And a learner's `update` often computes again what `select` has computed: equal expressions of a graph
+are merged before it is compiled. docs/design.md says what each is worth.
+
+This leans on names inside torch (`PyCodeCache.modules`, `empty_strided_cpu`, `fx_graph_cse`); without the first two
 programs allocate as they always did, and tests/shell/test_buffers.py fails.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch._functorch.compile_utils import fx_graph_cse
+from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
 Shape = tuple[int, ...]
 _ALLOCATE = "empty_strided_cpu"
@@ -35,30 +43,60 @@ class Scratch(threading.local):
 
 
 class Reusing:
-    """A compiled function without results, whose programs keep their temporaries."""
+    """A function without results, compiled whole, whose programs keep their temporaries.
+
+    Called with the very objects of the call before, it runs the program of that call again and looks at nothing.
+    """
 
     def __init__(self, function: Callable[..., None]) -> None:
-        self.function = function
-        self.scratches: list[Scratch] = []
+        self.compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=self._compile)
+        self.arguments: tuple[Any, ...] = ()
+        self.again: Callable[[], object] | None = None  # the program of the last call, with its tensors
 
     def __call__(self, *arguments: Any) -> None:
-        """Call the function; where that compiled a program, adopt it."""
-        for scratch in self.scratches:
-            scratch.given = 0
-        programs = _programs()
-        known = len(programs)
-        self.function(*arguments)
-        if len(programs) > known:
-            for program in programs[known:]:
-                self._adopt(program)
+        """Call the function."""
+        same = len(arguments) == len(self.arguments) and all(a is b for a, b in zip(arguments, self.arguments))
+        if self.again is not None and same:
+            self.again()
+            return
+        self.again, self.arguments = None, ()
+        self.compiled(*arguments)
+        self.arguments = arguments
 
-    def _adopt(self, program: ModuleType) -> None:
-        allocate = getattr(program, _ALLOCATE, None)
-        returns_nothing = program.__file__ is not None and "return ()" in Path(program.__file__).read_text()
-        if allocate is not None and returns_nothing and not isinstance(allocate, Scratch):
-            scratch = Scratch(allocate)
-            setattr(program, _ALLOCATE, scratch)
-            self.scratches.append(scratch)
+    def _compile(self, graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+        known = len(_programs())
+        run: Callable[..., Any] = compile_fx(  # type: ignore[assignment]
+            graph, inputs, inner_compile=_compile_without_repeats, config_patches={"size_asserts": False}
+        )
+        scratches = [scratch for program in _programs()[known:] if (scratch := _adopt(program)) is not None]
+
+        def call(*tensors: Tensor) -> Any:
+            for scratch in scratches:
+                scratch.given = 0
+            return run(*tensors)
+
+        def first_call(*tensors: Tensor) -> Any:
+            self.again = partial(call, *tensors)
+            return call(*tensors)
+
+        return first_call
+
+
+def _compile_without_repeats(graph: torch.fx.GraphModule, inputs: Sequence[Tensor], **settings: Any) -> Any:
+    graph.graph = fx_graph_cse(graph.graph)
+    graph.recompile()
+    return compile_fx_inner(graph, inputs, **settings)
+
+
+def _adopt(program: ModuleType) -> Scratch | None:
+    """Let a program that returns nothing keep its temporaries."""
+    allocate = getattr(program, _ALLOCATE, None)
+    returns_nothing = program.__file__ is not None and "return ()" in Path(program.__file__).read_text()
+    if allocate is None or not returns_nothing or isinstance(allocate, Scratch):
+        return None
+    scratch = Scratch(allocate)
+    setattr(program, _ALLOCATE, scratch)
+    return scratch
 
 
 def _programs() -> list[ModuleType]:

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from armfold.core import masked, random
-from armfold.core.check import check_action, check_key, check_obs, check_reward, check_shape, check_size
+from armfold.core.check import (
+    check_action,
+    check_available,
+    check_key,
+    check_obs,
+    check_reward,
+    check_shape,
+    check_size,
+)
 from armfold.core.types import Bandit
 
 _MOST_PULLS = torch.iinfo(torch.int64).max
@@ -36,8 +44,7 @@ def chosen(pulls: Tensor, action: Tensor, reward: Tensor) -> Tensor:
     [0, K), so that an update under this mask leaves such a lane unchanged."""
     check_action(action, pulls.shape[:-1])
     check_reward(reward, pulls.shape[:-1])
-    arm = torch.arange(pulls.shape[-1], device=pulls.device)
-    return (arm == action.unsqueeze(-1)) & torch.isfinite(reward).unsqueeze(-1)
+    return masked.one_hot(action, pulls.shape[-1]) & torch.isfinite(reward).unsqueeze(-1)
 
 
 def add_pull(pulls: Tensor, played: Tensor) -> Tensor:
@@ -51,10 +58,17 @@ def add_reward(total: Tensor, played: Tensor, reward: Tensor) -> Tensor:
 
 
 def update(
-    state: State, rng: Tensor, obs: Tensor | None, action: Tensor, reward: Tensor, *, propensity: Tensor | None = None
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None,
+    action: Tensor,
+    reward: Tensor,
+    *,
+    propensity: Tensor | None = None,
+    available: Tensor | None = None,
 ) -> State:
-    """One play counted: action int64 [*B], reward float [*B]. `rng`, `obs` and `propensity` are not used."""
-    check_select(state.pulls, rng, obs)
+    """One play counted: action int64 [*B], reward float [*B]. The rest is not used."""
+    check_select(state.pulls, rng, obs, available)
     played = chosen(state.pulls, action, reward)
     return State(add_pull(state.pulls, played), add_reward(state.reward_sum, played, reward))
 
@@ -82,16 +96,26 @@ def unplayed_first(state: State, index: Tensor) -> Tensor:
 Index = Callable[..., Tensor]  # state -> [*B, K], the largest is played
 
 
-def select(state: State, rng: Tensor, obs: Tensor | None = None, *, index: Index) -> Tensor:
+def select(
+    state: State, rng: Tensor, obs: Tensor | None = None, *, index: Index, available: Tensor | None = None
+) -> Tensor:
     """The arm of largest index, ties at random: int64 [*B]."""
-    check_select(state.pulls, rng, obs)
-    return masked.argmax(_indexed(state, index), rng)
+    check_select(state.pulls, rng, obs, available)
+    return masked.argmax(_indexed(state, index), rng, available)
 
 
-def policy(state: State, rng: Tensor, obs: Tensor | None = None, *, index: Index, samples: int | None = None) -> Tensor:
+def policy(
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None = None,
+    *,
+    index: Index,
+    available: Tensor | None = None,
+    samples: int | None = None,
+) -> Tensor:
     """Exact law of `select`, [*B, K]: uniform over the ties. `samples` is not used."""
-    check_select(state.pulls, rng, obs)
-    return masked.argmax_probs(_indexed(state, index))
+    check_select(state.pulls, rng, obs, available)
+    return masked.argmax_probs(_indexed(state, index), available)
 
 
 def _indexed(state: State, index: Index) -> Tensor:
@@ -100,10 +124,12 @@ def _indexed(state: State, index: Index) -> Tensor:
     return values
 
 
-def check_select(pulls: Tensor, rng: Tensor, obs: Tensor | None) -> None:
-    """Raise ShapeError unless `rng` and `obs` (which may be None) fit `pulls` [*B, K]."""
-    check_key(rng, pulls.shape[:-1])
-    check_obs(obs, pulls.shape[:-1], pulls.shape[-1])
+def check_select(pulls: Tensor, rng: Tensor, obs: Tensor | None, available: Tensor | None = None) -> None:
+    """Raise ShapeError unless `rng`, and `obs` and `available` (which may be None), fit `pulls` [*B, K]."""
+    *batch, arms = pulls.shape
+    check_key(rng, batch)
+    check_obs(obs, batch, arms)
+    check_available(available, batch, arms)
 
 
 def index_bandit(index: Index, *, arms: int) -> Bandit:
@@ -113,10 +139,17 @@ def index_bandit(index: Index, *, arms: int) -> Bandit:
 
 
 def sampled_policy(
-    state: State, rng: Tensor, obs: Tensor | None = None, *, select: Callable[..., Tensor], samples: int = 1024
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None = None,
+    *,
+    select: Callable[..., Tensor],
+    available: Tensor | None = None,
+    samples: int = 1024,
 ) -> Tensor:
     """Monte Carlo estimate of the law of `select` from `samples` draws: [*B, K] float32."""
     check_size("samples", samples)
-    drawn = torch.func.vmap(select, in_dims=(None, 0, None))(state, random.split(rng, samples), obs)
+    draw = torch.func.vmap(partial(select, available=available), in_dims=(None, 0, None))
+    drawn = draw(state, random.split(rng, samples), obs)
     arm = torch.arange(state.pulls.shape[-1], device=drawn.device)
     return (drawn.unsqueeze(-1) == arm).to(torch.float32).mean(0)

@@ -27,11 +27,13 @@ def select(
     epsilon: Scalar = 0.1,
     decay: Scalar = 0.0,
     dtype: torch.dtype = torch.float32,
+    available: Tensor | None = None,
 ) -> Tensor:
     """A uniform arm with probability `exploration`, otherwise the best mean, unplayed arms first: int64 [*B]."""
-    _arms.check_select(state.pulls, rng, obs)
-    greedy = masked.argmax(_arms.unplayed_first(state, _arms.mean(state, dtype)), random.fold_in(rng, 0))
-    any_arm = random.randint(random.fold_in(rng, 1), high=state.pulls.shape[-1])
+    _arms.check_select(state.pulls, rng, obs, available)
+    mean = _arms.mean(state, dtype)
+    greedy = masked.argmax(_arms.unplayed_first(state, mean), random.fold_in(rng, 0), available)
+    any_arm = masked.argmax(torch.zeros_like(mean), random.fold_in(rng, 1), available)
     explore = random.bernoulli(random.fold_in(rng, 2), exploration(state, epsilon=epsilon, decay=decay, dtype=dtype))
     return torch.where(explore, any_arm, greedy)
 
@@ -44,13 +46,16 @@ def policy(
     epsilon: Scalar = 0.1,
     decay: Scalar = 0.0,
     dtype: torch.dtype = torch.float32,
+    available: Tensor | None = None,
     samples: int | None = None,
 ) -> Tensor:
     """Exact law of `select`, [*B, K]. `samples` is not used."""
-    _arms.check_select(state.pulls, rng, obs)
-    greedy = masked.argmax_probs(_arms.unplayed_first(state, _arms.mean(state, dtype)))
+    _arms.check_select(state.pulls, rng, obs, available)
+    mean = _arms.mean(state, dtype)
+    greedy = masked.argmax_probs(_arms.unplayed_first(state, mean), available)
+    any_arm = masked.argmax_probs(torch.zeros_like(mean), available)
     explore = exploration(state, epsilon=epsilon, decay=decay, dtype=dtype).unsqueeze(-1)
-    return explore / state.pulls.shape[-1] + (1 - explore) * greedy
+    return explore * any_arm + (1 - explore) * greedy
 
 
 def epsilon_greedy(

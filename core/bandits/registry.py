@@ -29,10 +29,19 @@ class Algorithm(NamedTuple):
         return "features" in inspect.signature(self.make).parameters
 
     @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """What may be set beside its sizes and its dtype: tunables, and choices that are part of its structure."""
+        return {p.name: p for p in inspect.signature(self.make).parameters.values() if p.name not in _STRUCTURE}
+
+    @property
     def tunables(self) -> dict[str, float]:
-        """Its float tunables and their defaults."""
-        parameters = inspect.signature(self.make).parameters.values()
-        return {p.name: float(p.default) for p in parameters if p.name not in _STRUCTURE}
+        """Its float tunables and their defaults: those that may differ between lanes."""
+        return {name: p.default for name, p in self.options.items() if isinstance(p.default, float)}
+
+    @property
+    def choices(self) -> dict[str, int | str]:
+        """Its other options and their defaults: one value for all lanes."""
+        return {name: p.default for name, p in self.options.items() if isinstance(p.default, int | str)}
 
     @property
     def summary(self) -> str:

@@ -28,11 +28,12 @@ def beta_select(
     prior_a: Scalar = 1.0,
     prior_b: Scalar = 1.0,
     dtype: torch.dtype = torch.float32,
+    available: Tensor | None = None,
 ) -> Tensor:
     """The arm of largest draw from the beta posteriors: int64 [*B]."""
-    _arms.check_select(state.pulls, rng, obs)
+    _arms.check_select(state.pulls, rng, obs, available)
     a, b = beta_posterior(state, prior_a=prior_a, prior_b=prior_b, dtype=dtype)
-    return masked.argmax(random.beta(random.fold_in(rng, 0), a, b), random.fold_in(rng, 1))
+    return masked.argmax(random.beta(random.fold_in(rng, 0), a, b), random.fold_in(rng, 1), available)
 
 
 def beta_ts(*, arms: int, prior_a: Scalar = 1.0, prior_b: Scalar = 1.0, dtype: torch.dtype = torch.float32) -> Bandit:
@@ -72,14 +73,15 @@ def gaussian_select(
     prior_precision: Scalar = 1.0,
     noise_precision: Scalar = 1.0,
     dtype: torch.dtype = torch.float32,
+    available: Tensor | None = None,
 ) -> Tensor:
     """The arm of largest draw from the Gaussian posteriors: int64 [*B]."""
-    _arms.check_select(state.pulls, rng, obs)
+    _arms.check_select(state.pulls, rng, obs, available)
     mean, precision = gaussian_posterior(
         state, prior_mean=prior_mean, prior_precision=prior_precision, noise_precision=noise_precision, dtype=dtype
     )
     noise = random.normal(random.fold_in(rng, 0), mean.shape[-1:], dtype=dtype)
-    return masked.argmax(mean + noise / torch.sqrt(precision), random.fold_in(rng, 1))
+    return masked.argmax(mean + noise / torch.sqrt(precision), random.fold_in(rng, 1), available)
 
 
 def gaussian_ts(

@@ -52,10 +52,11 @@ def update_moments(
     reward: Tensor,
     *,
     propensity: Tensor | None = None,
+    available: Tensor | None = None,
 ) -> MomentState:
     """`arms.update`, and the square of the reward added."""
     played = _arms.chosen(state.pulls, action, reward)
-    pulls, reward_sum = _arms.update(State(*state[:2]), rng, obs, action, reward)
+    pulls, reward_sum = _arms.update(State(*state[:2]), rng, obs, action, reward, available=available)
     square = reward.to(torch.float64) * reward.to(torch.float64)
     return MomentState(pulls, reward_sum, _arms.add_reward(state.square_sum, played, square))
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from armfold.core import random
+from armfold.core import masked, random
 from armfold.core.check import ShapeError, check_action, check_key
 
 
@@ -12,8 +12,7 @@ def pick(values: Tensor, action: Tensor) -> Tensor:
     check_action(action, values.shape[:-1])
     arms = values.shape[-1]
     # A masked sum, not a gather: it is a vector operation over lanes, and an action outside needs no clamp.
-    hot = torch.arange(arms, device=values.device) == action.unsqueeze(-1)
-    chosen = torch.where(hot, values, 0).sum(-1)
+    chosen = torch.where(masked.one_hot(action, arms), values, 0).sum(-1)
     return torch.where((action >= 0) & (action < arms), chosen, torch.nan)
 
 
@@ -25,7 +24,7 @@ def coin(rng: Tensor, p: Tensor, action: Tensor) -> Tensor:
     check_key(rng, p.shape[:-1])
     chosen = pick(p, action)
     heads = random.bernoulli(random.skip(rng, action), chosen)
-    return torch.where(torch.isnan(chosen), chosen, heads.to(p.dtype))
+    return torch.where(chosen == chosen, heads.to(p.dtype), chosen)
 
 
 def fixed(name: str, values: Tensor, rng: Tensor) -> Tensor:
