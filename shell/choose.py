@@ -3,15 +3,17 @@
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch.utils import _pytree as pytree
 
 from armfold.core import random
-from armfold.core.bandits import ALGORITHMS, Algorithm
-from armfold.core.envs import ENVIRONMENTS, classification
+from armfold.core.bandits import ALGORITHMS, Algorithm, with_delay
+from armfold.core.check import check_size
+from armfold.core.envs import ENVIRONMENTS, classification, dataset
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.envs import data
 
@@ -46,9 +48,16 @@ def find_algorithm(name: str) -> Algorithm:
 
 
 def make_bandit(
-    algorithm: Algorithm, tunables: dict[str, Any], *, arms: int, features: int | None, dtype: torch.dtype
+    algorithm: Algorithm,
+    tunables: dict[str, Any],
+    *,
+    arms: int,
+    features: int | None,
+    dtype: torch.dtype,
+    delay: int = 0,
 ) -> Bandit:
-    """The algorithm for `arms` arms and contexts of `features` numbers. Errors begin with its name."""
+    """The algorithm for `arms` arms, contexts of `features` numbers and rewards `delay` steps late. Errors begin with
+    its name."""
     known = inspect.signature(algorithm.make).parameters
     if algorithm.contextual and features is None:
         raise ValueError(f"{algorithm.name} needs contexts: choose an environment that has them, such as contextual")
@@ -58,9 +67,24 @@ def make_bandit(
         bandit = algorithm.make(**structure, **tunables)
         if not isinstance(bandit, Bandit):
             raise TypeError(f"must return a Bandit, returned {type(bandit).__name__}")
-        return bandit
+        if delay == 0:
+            return bandit
+        weighs = _weighs(bandit, arms, features)
+        return with_delay(bandit, delay=delay, arms=arms, features=features, propensities=weighs, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{algorithm.name}: {error}") from error
+
+
+def _weighs(bandit: Bandit, arms: int, features: int | None) -> bool:
+    """Whether what it learns depends on the propensity: found by trying two, for it may be anybody's algorithm."""
+    rng = random.key(0)
+    state, action = bandit.init(rng), torch.tensor(0)
+    obs = None if features is None else torch.ones(arms, features)
+    learned = [
+        bandit.update(state, rng, obs, action, torch.tensor(0.5), propensity=torch.tensor(chance))
+        for chance in (0.25, 0.5)
+    ]
+    return not all(torch.equal(x, y) for x, y in zip(*map(pytree.tree_leaves, learned), strict=True))
 
 
 Context = Literal["shared", "blocks"]
@@ -73,20 +97,30 @@ def make_env(name: str, options: dict[str, Any], *, context: Context = "shared",
     """
     path = Path(name)
     if name == "digits":
-        labelled = data.load_digits()
+        read: data.Labelled | data.Rewarded = data.load_digits()
     elif path.suffix in (".csv", ".npz"):
         if not path.is_file():
             raise ValueError(f"env {name!r}: there is no such file")
-        labelled = data.load_csv(path, label) if path.suffix == ".csv" else data.load_npz(path)
+        read = data.load_csv(path, label) if path.suffix == ".csv" else data.load_npz(path)
     else:
         return _make_pure(name, options)
-    return classification(x=labelled.x, y=labelled.y, arms=len(labelled.classes), context=context)
+    if isinstance(read, data.Labelled):
+        return classification(x=read.x, y=read.y, arms=len(read.classes), context=context)
+    try:
+        return dataset(x=read.x, p=read.p, context=context)
+    except ValueError as error:
+        raise ValueError(f"env {name}: {error}") from error
+
+
+_OF_FILES = {"classification", "dataset"}  # made from files and "digits", not by their names
 
 
 def _make_pure(name: str, options: dict[str, Any]) -> BanditEnv:
-    if ":" not in name and (name not in ENVIRONMENTS or name == "classification"):
-        raise suggest("environment", name, (ENVIRONMENTS.keys() - {"classification"}) | {"digits"})
+    if ":" not in name and (name not in ENVIRONMENTS or name in _OF_FILES):
+        raise suggest("environment", name, (ENVIRONMENTS.keys() - _OF_FILES) | {"digits"})
     make = import_function(name) if ":" in name else ENVIRONMENTS[name].make
+    if name == "abrupt" and options.get("p"):
+        options = {**options, "p": _phases(options["p"], options["arms"])}
     known = inspect.signature(make).parameters
     means = {key: options[key] for key in ("p", "mean") if key in known and options.get(key)}
     given = {key: value for key, value in options.items() if key in known and key not in ("p", "mean")}
@@ -99,6 +133,14 @@ def _make_pure(name: str, options: dict[str, Any]) -> BanditEnv:
     if not isinstance(env, BanditEnv):
         raise ValueError(f"env {name}: must return a BanditEnv, returned {type(env).__name__}")
     return env
+
+
+def _phases(p: Sequence[float], arms: int) -> list[Sequence[float]]:
+    """The numbers `p` as phases of `arms` arms."""
+    check_size("arms", arms, low=2)
+    if len(p) % arms:
+        raise ValueError(f"p must be {arms} numbers a phase, as many as arms, got {len(p)} numbers")
+    return [p[i : i + arms] for i in range(0, len(p), arms)]
 
 
 def env_shape(env: BanditEnv) -> tuple[int, int | None]:

@@ -156,14 +156,23 @@ def _report(folder: Path, results: dict[str, Result], identity: dict[str, Any], 
 
 
 def _env_options(config: Any) -> dict[str, Any]:
-    names = ("arms", "features", "p", "mean", "std", "sigma", "scale")
+    names = (
+        *("arms", "features", "p", "mean", "std", "sigma", "scale"),
+        *("boundary", "period", "hazard", "gap", "growth", "delay"),
+    )
     return {name: getattr(config, name) for name in names}
 
 
 def _make_learner(config: Any, name: str, env: Any) -> Any:
     arms, features = env_shape(env)
-    tunables = configuration.tunables(config, name)
-    return make_bandit(find_algorithm(name), tunables, arms=arms, features=features, dtype=getattr(torch, config.dtype))
+    return make_bandit(
+        find_algorithm(name),
+        configuration.tunables(config, name),
+        arms=arms,
+        features=features,
+        dtype=getattr(torch, config.dtype),
+        delay=config.delay if config.env == "delayed" else 0,
+    )
 
 
 def _reward_range(config: Any, name: str) -> tuple[float, float] | None:

@@ -23,7 +23,8 @@ class _Options:
     """Compare bandit algorithms in one environment: thousands of seeded runs, a table, a picture, a run folder."""
 
     env: str = "bernoulli"
-    """bernoulli, gaussian, drifting, contextual, digits, a CSV or NPZ file, or your own as package.module:function."""
+    """bernoulli, gaussian, drifting, abrupt, adversarial, delayed, contextual, digits, a CSV or NPZ file of contexts
+    with labels or rewards, or your own as package.module:function."""
     algos: str = "kl_ucb,beta_ts,ucb1"
     """Algorithms, separated by commas (see `armfold list`), or your own as package.module:function. Differences in the
     table are to the first."""
@@ -40,13 +41,26 @@ class _Options:
     features: int = 8
     """Features of each arm in the contextual environment."""
     p: tuple[float, ...] = ()
-    """Probabilities of bernoulli and drifting arms; drawn from U(0, 1) for each run where not given."""
+    """Probabilities of bernoulli, drifting and delayed arms, or of each phase of abrupt ones, --arms numbers a phase;
+    drawn from U(0, 1) for each run where not given."""
     mean: tuple[float, ...] = ()
     """Means of gaussian arms; drawn from N(0, 1) for each run where not given."""
     std: float = 1.0
     """Standard deviation of gaussian rewards."""
     sigma: float = 0.1
     """Standard deviation of a step of drifting arms."""
+    boundary: Literal["clip", "reflect"] = "clip"
+    """What happens to drifting arms that leave [0, 1]."""
+    period: int = 1000
+    """Steps between changes of abrupt arms."""
+    hazard: float | None = None
+    """Probability of a change of abrupt arms at each step, in place of a period."""
+    gap: float = 0.125
+    """How far the best of the adversarial arms lies above the others."""
+    growth: float = 1.6
+    """How many times longer each phase of adversarial arms is than the one before."""
+    delay: int = 100
+    """Steps by which rewards of delayed arms are late. Algorithms are told then which step a reward belongs to."""
     scale: float = 1.0
     """Standard deviation of the weights of the contextual environment."""
     context: Literal["shared", "blocks"] = "shared"

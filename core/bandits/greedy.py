@@ -12,11 +12,24 @@ from armfold.core.check import check_number, check_size
 from armfold.core.types import Bandit, Scalar, per_lane
 
 
-def exploration(state: State, *, epsilon: Scalar, decay: Scalar, dtype: torch.dtype) -> Tensor:
-    """Probability [*B] of exploring at this step: min(1, epsilon / t^decay)."""
-    time = _arms.time(state, dtype).squeeze(-1)
+def exploration(pulls: Tensor, *, epsilon: Scalar, decay: Scalar, dtype: torch.dtype) -> Tensor:
+    """Probability [*B] of exploring at this step, min(1, epsilon / t^decay), after the plays `pulls` [*B, K]."""
+    time = 1 + pulls.to(dtype).sum(-1)
     epsilon, decay = per_lane(epsilon, dtype, 0), per_lane(decay, dtype, 0)
     return (epsilon * torch.exp(-decay * torch.log(time))).clamp(max=1)
+
+
+def explore_or_exploit(value: Tensor, rng: Tensor, explore: Tensor, available: Tensor | None) -> Tensor:
+    """Any usable arm with probability explore [*B], otherwise one of largest value [*B, K]: int64 [*B]."""
+    greedy = masked.argmax(value, random.fold_in(rng, 0), available)
+    any_arm = masked.argmax(0 * value.clamp(-1, 1), random.fold_in(rng, 1), available)  # NaN stays NaN: never chosen
+    return torch.where(random.bernoulli(random.fold_in(rng, 2), explore), any_arm, greedy)
+
+
+def explore_or_exploit_law(value: Tensor, explore: Tensor, available: Tensor | None) -> Tensor:
+    """Exact law of `explore_or_exploit`, [*B, K]."""
+    any_arm = masked.argmax_probs(0 * value.clamp(-1, 1), available)
+    return explore.unsqueeze(-1) * any_arm + (1 - explore.unsqueeze(-1)) * masked.argmax_probs(value, available)
 
 
 def select(
@@ -31,11 +44,10 @@ def select(
 ) -> Tensor:
     """A uniform arm with probability `exploration`, otherwise the best mean, unplayed arms first: int64 [*B]."""
     _arms.check_select(state.pulls, rng, obs, available)
-    mean = _arms.mean(state, dtype)
-    greedy = masked.argmax(_arms.unplayed_first(state, mean), random.fold_in(rng, 0), available)
-    any_arm = masked.argmax(torch.zeros_like(mean), random.fold_in(rng, 1), available)
-    explore = random.bernoulli(random.fold_in(rng, 2), exploration(state, epsilon=epsilon, decay=decay, dtype=dtype))
-    return torch.where(explore, any_arm, greedy)
+    value = _arms.unplayed_first(state, _arms.mean(state, dtype))
+    return explore_or_exploit(
+        value, rng, exploration(state.pulls, epsilon=epsilon, decay=decay, dtype=dtype), available
+    )
 
 
 def policy(
@@ -51,11 +63,8 @@ def policy(
 ) -> Tensor:
     """Exact law of `select`, [*B, K]. `samples` is not used."""
     _arms.check_select(state.pulls, rng, obs, available)
-    mean = _arms.mean(state, dtype)
-    greedy = masked.argmax_probs(_arms.unplayed_first(state, mean), available)
-    any_arm = masked.argmax_probs(torch.zeros_like(mean), available)
-    explore = exploration(state, epsilon=epsilon, decay=decay, dtype=dtype).unsqueeze(-1)
-    return explore * any_arm + (1 - explore) * greedy
+    value = _arms.unplayed_first(state, _arms.mean(state, dtype))
+    return explore_or_exploit_law(value, exploration(state.pulls, epsilon=epsilon, decay=decay, dtype=dtype), available)
 
 
 def epsilon_greedy(

@@ -1,134 +1,209 @@
-"""Linear contextual bandits with a weight vector of its own for each arm (disjoint). Any reward unit.
+"""Rules over a linear model of the reward (see `linear_models`): optimism, Thompson sampling, epsilon. Any reward unit.
 
 Contexts are [*B, K, d]: one feature vector for each arm; where all arms share a context it is repeated.
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from armfold.core import masked, random
 from armfold.core.bandits import arms as _arms
-from armfold.core.bayes import linear
-from armfold.core.check import check_key, check_number, check_size, require_obs
+from armfold.core.bandits.greedy import exploration, explore_or_exploit, explore_or_exploit_law
+from armfold.core.bandits.linear_models import Kind, Model, State, linear_model, observed
+from armfold.core.check import check_available, check_key, check_number
 from armfold.core.types import Bandit, Scalar, per_lane
 
 
-class State(NamedTuple):
-    """A linear posterior for each arm."""
-
-    pulls: Tensor  # [*B, K] int64, plays; saturates at 2**63 - 1
-    covariance: Tensor  # [*B, K, d, d] float, of unit noise
-    moment: Tensor  # [*B, K, d] float, reward unit
-
-
-def init(rng: Tensor, *, arms: int, features: int, ridge: Scalar = 1.0, dtype: torch.dtype = torch.float32) -> State:
-    """The prior of every arm, for each key in rng [*B, 2]."""
-    check_key(rng)
-    batch = (*rng.shape[:-1], arms)
-    pulls = torch.zeros(batch, dtype=torch.int64, device=rng.device)
-    return State(
-        pulls, *linear.init(batch, features=features, ridge=per_lane(ridge, dtype), dtype=dtype, device=rng.device)
-    )
-
-
-def _contexts(state: State, obs: Tensor | None) -> Tensor:
-    *batch, arms, features = state.moment.shape
-    return require_obs(obs, batch, arms, features).to(state.moment.dtype)
-
-
-def scores(state: State, obs: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Posterior mean and variance (of unit noise) of every arm's reward in the contexts obs: [*B, K] each."""
-    return linear.score(linear.State(state.covariance, state.moment), _contexts(state, obs))
-
-
 def update(
-    state: State, rng: Tensor, obs: Tensor | None, action: Tensor, reward: Tensor, *, propensity: Tensor | None = None
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None,
+    action: Tensor,
+    reward: Tensor,
+    *,
+    model: Model,
+    propensity: Tensor | None = None,
+    available: Tensor | None = None,
 ) -> State:
-    """The played arm's posterior given its context obs[action] and the reward; unchanged where one of them is not
-    finite. `rng` and `propensity` are not used."""
-    check_key(rng, state.pulls.shape[:-1])
-    played = _arms.chosen(state.pulls, action, reward)
-    x, y = masked.take(_contexts(state, obs), action), reward.to(state.moment.dtype)
-    size = (x * x).sum(-1)  # not finite where a feature is not, or where its square would overflow
-    played = played & torch.isfinite(size + y * y).unsqueeze(-1)
-    # Only the played arm's posterior is read and written: index_put compiles to a store in place.
-    before = linear.State(masked.take(state.covariance, action), masked.take(state.moment, action))
-    after = linear.update(before, x, y)
-    counted = played.any(-1)
-    covariance = torch.where(counted[..., None, None], after.covariance, before.covariance)
-    moment = torch.where(counted[..., None], after.moment, before.moment)
-    return State(
-        _arms.add_pull(state.pulls, played),
-        masked.put(state.covariance, action, covariance),
-        masked.put(state.moment, action, moment),
-    )
+    """The model given the played arm's context and the reward; unchanged where one of them is not finite."""
+    x, y, played = observed(state, model, rng, obs, action, reward, available)
+    learned: State = model.learn(state, x, action, y, torch.ones_like(y), played)
+    return learned
 
 
-def ucb_index(state: State, obs: Tensor | None, *, alpha: Scalar = 1.0) -> Tensor:
+def scores(
+    state: State, rng: Tensor, obs: Tensor | None, model: Model, available: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance (of unit noise) of every arm's reward in the contexts obs: [*B, K] each."""
+    *batch, arms = state.pulls.shape
+    check_key(rng, batch)
+    check_available(available, batch, arms)
+    return model.score(state, model.contexts(state, obs))
+
+
+def ucb_index(mean: Tensor, variance: Tensor, *, alpha: Scalar = 1.0) -> Tensor:
     """mean + alpha standard deviations of every arm's score, [*B, K]."""
-    mean, variance = scores(state, obs)
     return mean + per_lane(alpha, mean.dtype) * torch.sqrt(variance)
 
 
-def ucb_select(state: State, rng: Tensor, obs: Tensor | None = None, *, alpha: Scalar = 1.0) -> Tensor:
+def ucb_select(
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None = None,
+    *,
+    model: Model,
+    alpha: Scalar = 1.0,
+    available: Tensor | None = None,
+) -> Tensor:
     """The arm of largest upper bound in its context, ties at random: int64 [*B]."""
-    check_key(rng, state.pulls.shape[:-1])
-    return masked.argmax(ucb_index(state, obs, alpha=alpha), rng)
+    return masked.argmax(ucb_index(*scores(state, rng, obs, model, available), alpha=alpha), rng, available)
 
 
 def ucb_policy(
-    state: State, rng: Tensor, obs: Tensor | None = None, *, alpha: Scalar = 1.0, samples: int | None = None
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None = None,
+    *,
+    model: Model,
+    alpha: Scalar = 1.0,
+    available: Tensor | None = None,
+    samples: int | None = None,
 ) -> Tensor:
     """Exact law of `ucb_select`, [*B, K]: uniform over the ties. `samples` is not used."""
-    check_key(rng, state.pulls.shape[:-1])
-    return masked.argmax_probs(ucb_index(state, obs, alpha=alpha))
+    return masked.argmax_probs(ucb_index(*scores(state, rng, obs, model, available), alpha=alpha), available)
 
 
-def _init(arms: int, features: int, ridge: Scalar, dtype: torch.dtype) -> partial[State]:
-    check_size("arms", arms, low=2)
-    check_size("features", features)
-    check_number("ridge", ridge, low=0.0, open_low=True)
-    return partial(init, arms=arms, features=features, ridge=ridge, dtype=dtype)
+def ts_select(
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None = None,
+    *,
+    model: Model,
+    scale: Scalar = 0.1,
+    available: Tensor | None = None,
+) -> Tensor:
+    """The arm of largest drawn score: int64 [*B]."""
+    *batch, arms = state.pulls.shape
+    check_key(rng, batch)
+    check_available(available, batch, arms)
+    drawn = model.draw(state, random.fold_in(rng, 0), model.contexts(state, obs), scale)
+    return masked.argmax(drawn, random.fold_in(rng, 1), available)
+
+
+def ucb_bandit(model: Model, alpha: Scalar, update: partial[State]) -> Bandit:
+    """Optimism over a model."""
+    select = partial(ucb_select, model=model, alpha=alpha)
+    return Bandit(model.init, select, update, partial(ucb_policy, model=model, alpha=alpha))
+
+
+def ts_bandit(model: Model, scale: Scalar, update: partial[State]) -> Bandit:
+    """Thompson sampling over a model."""
+    draw = partial(ts_select, model=model, scale=scale)
+    return Bandit(model.init, draw, update, partial(_arms.sampled_policy, select=draw))
 
 
 def lin_ucb(
-    *, arms: int, features: int, alpha: Scalar = 1.0, ridge: Scalar = 1.0, dtype: torch.dtype = torch.float32
+    *,
+    arms: int,
+    features: int,
+    alpha: Scalar = 1.0,
+    ridge: Scalar = 1.0,
+    model: Kind = "disjoint",
+    shared_features: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> Bandit:
-    """LinUCB, disjoint: ridge regression for each arm, and alpha standard deviations of optimism.
+    """LinUCB: ridge regression, and alpha standard deviations of optimism.
 
     arms: K >= 2; features: d >= 1. alpha >= 0 in the reward's unit, ridge > 0; each a number or a tensor [*B].
+    model, shared_features: see `linear_models.linear_model`. dtype: of the posterior.
     Raises ValueError for values outside, ShapeError for contexts that are not [*B, K, d].
-    Source: Li, Chu, Langford and Schapire 2010, algorithm 1.
+    Source: Li, Chu, Langford and Schapire 2010, algorithms 1 and 2.
     """
     check_number("alpha", alpha, low=0.0)
-    prior = _init(arms, features, ridge, dtype)
-    return Bandit(prior, partial(ucb_select, alpha=alpha), update, partial(ucb_policy, alpha=alpha))
-
-
-def ts_select(state: State, rng: Tensor, obs: Tensor | None = None, *, scale: Scalar = 0.1) -> Tensor:
-    """The arm of largest drawn score: int64 [*B].
-
-    With disjoint posteriors the scores x'w are independent normals across arms, so drawing them is exact and no
-    weight vector need be drawn.
-    """
-    check_key(rng, state.pulls.shape[:-1])
-    mean, variance = scores(state, obs)
-    noise = random.normal(random.fold_in(rng, 0), mean.shape[-1:], dtype=mean.dtype)
-    return masked.argmax(mean + per_lane(scale, mean.dtype) * torch.sqrt(variance) * noise, random.fold_in(rng, 1))
+    made = linear_model(model, arms=arms, features=features, ridge=ridge, shared_features=shared_features, dtype=dtype)
+    return ucb_bandit(made, alpha, partial(update, model=made))
 
 
 def lin_ts(
-    *, arms: int, features: int, scale: Scalar = 0.1, ridge: Scalar = 1.0, dtype: torch.dtype = torch.float32
+    *,
+    arms: int,
+    features: int,
+    scale: Scalar = 0.1,
+    ridge: Scalar = 1.0,
+    model: Kind = "disjoint",
+    shared_features: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> Bandit:
-    """Linear Thompson sampling, disjoint: each arm's score is drawn from its exact posterior.
+    """Linear Thompson sampling: the scores are drawn from their exact posterior.
 
     arms: K >= 2; features: d >= 1. scale >= 0 is the noise's standard deviation in the reward's unit, ridge > 0;
-    each a number or a tensor [*B]. `policy` is a Monte Carlo estimate. Raises ValueError for values outside,
-    ShapeError for contexts that are not [*B, K, d]. Source: Agrawal and Goyal 2013 (contextual), algorithm 1.
+    each a number or a tensor [*B]. model, shared_features: see `linear_models.linear_model`. dtype: of the posterior.
+    `policy` is a Monte Carlo estimate. Raises ValueError for values outside, ShapeError for contexts that are not
+    [*B, K, d]. Source: Agrawal and Goyal 2013 (contextual), algorithm 1.
     """
     check_number("scale", scale, low=0.0)
-    draw = partial(ts_select, scale=scale)
-    return Bandit(_init(arms, features, ridge, dtype), draw, update, partial(_arms.sampled_policy, select=draw))
+    made = linear_model(model, arms=arms, features=features, ridge=ridge, shared_features=shared_features, dtype=dtype)
+    return ts_bandit(made, scale, partial(update, model=made))
+
+
+def greedy_select(
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None = None,
+    *,
+    model: Model,
+    epsilon: Scalar = 0.1,
+    decay: Scalar = 0.0,
+    available: Tensor | None = None,
+) -> Tensor:
+    """A uniform arm with probability `greedy.exploration`, otherwise the best mean: int64 [*B]."""
+    mean, _ = scores(state, rng, obs, model, available)
+    explore = exploration(state.pulls, epsilon=epsilon, decay=decay, dtype=mean.dtype)
+    return explore_or_exploit(mean, rng, explore, available)
+
+
+def greedy_policy(
+    state: State,
+    rng: Tensor,
+    obs: Tensor | None = None,
+    *,
+    model: Model,
+    epsilon: Scalar = 0.1,
+    decay: Scalar = 0.0,
+    available: Tensor | None = None,
+    samples: int | None = None,
+) -> Tensor:
+    """Exact law of `greedy_select`, [*B, K]. `samples` is not used."""
+    mean, _ = scores(state, rng, obs, model, available)
+    explore = exploration(state.pulls, epsilon=epsilon, decay=decay, dtype=mean.dtype)
+    return explore_or_exploit_law(mean, explore, available)
+
+
+def linear_epsilon_greedy(
+    *,
+    arms: int,
+    features: int,
+    epsilon: Scalar = 0.1,
+    decay: Scalar = 0.0,
+    ridge: Scalar = 1.0,
+    model: Kind = "disjoint",
+    shared_features: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Bandit:
+    """Epsilon-greedy over ridge regression: explore with probability min(1, epsilon / t^decay).
+
+    arms: K >= 2; features: d >= 1. epsilon in [0, 1], decay >= 0, ridge > 0; each a number or a tensor [*B].
+    model, shared_features: see `linear_models.linear_model`. Raises ValueError for values outside, ShapeError for
+    contexts that are not [*B, K, d]. Source: Langford and Zhang 2007, section 3; Auer et al. 2002, figure 3.
+    """
+    check_number("epsilon", epsilon, low=0.0, high=1.0)
+    check_number("decay", decay, low=0.0)
+    made = linear_model(model, arms=arms, features=features, ridge=ridge, shared_features=shared_features, dtype=dtype)
+    return Bandit(
+        made.init,
+        partial(greedy_select, model=made, epsilon=epsilon, decay=decay),
+        partial(update, model=made),
+        partial(greedy_policy, model=made, epsilon=epsilon, decay=decay),
+    )

@@ -5,11 +5,17 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from armfold.core import catalogue
+from armfold.core.bandits.adversarial import exp3, exp3_ix, exp3_p
+from armfold.core.bandits.bagged import bagged_linear
 from armfold.core.bandits.divergence import imed, kl_ucb, kl_ucb_pp
+from armfold.core.bandits.experts import exp4
 from armfold.core.bandits.greedy import epsilon_greedy
-from armfold.core.bandits.linear import lin_ts, lin_ucb
+from armfold.core.bandits.inverse_gap import square_cb
+from armfold.core.bandits.linear import lin_ts, lin_ucb, linear_epsilon_greedy
+from armfold.core.bandits.logistic import logistic_ts, logistic_ucb
 from armfold.core.bandits.quantile import bayes_ucb
 from armfold.core.bandits.thompson import beta_ts, gaussian_ts
+from armfold.core.bandits.tsallis import tsallis_inf
 from armfold.core.bandits.ucb import moss, ucb1, ucb_v
 from armfold.core.types import Bandit
 
@@ -67,7 +73,17 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm("imed", imed, "unit"),
         Algorithm("beta_ts", beta_ts, "unit"),
         Algorithm("gaussian_ts", gaussian_ts, "real"),
+        Algorithm("exp3", exp3, "unit"),
+        Algorithm("exp3_ix", exp3_ix, "unit"),
+        Algorithm("exp3_p", exp3_p, "unit"),
+        Algorithm("tsallis_inf", tsallis_inf, "unit"),
+        Algorithm("exp4", exp4, "unit"),
         Algorithm("lin_ucb", lin_ucb, "real"),
         Algorithm("lin_ts", lin_ts, "real"),
+        Algorithm("linear_epsilon_greedy", linear_epsilon_greedy, "real"),
+        Algorithm("square_cb", square_cb, "real"),
+        Algorithm("bagged_linear", bagged_linear, "real"),
+        Algorithm("logistic_ucb", logistic_ucb, "unit"),
+        Algorithm("logistic_ts", logistic_ts, "unit"),
     )
 }

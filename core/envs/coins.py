@@ -1,8 +1,8 @@
-"""Bernoulli arms: fixed, or drifting by a clipped random walk. Rewards 0 and 1."""
+"""Bernoulli arms: fixed, or drifting by a random walk in [0, 1]. Rewards 0 and 1."""
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,7 +44,8 @@ def pull(state: State, rng: Tensor, action: Tensor) -> tuple[State, Tensor]:
     return state, coin(rng, state.p, action)
 
 
-def _init(p: Sequence[float] | Tensor | None, arms: int | None) -> partial[State]:
+def start(p: Sequence[float] | Tensor | None, arms: int | None) -> partial[State]:
+    """The `init` of arms p, or of `arms` arms drawn for each lane. Raises ValueError for neither, both, or bad ones."""
     if p is None and arms is not None:
         check_size("arms", arms, low=2)
         return partial(init_uniform, arms=arms)
@@ -66,22 +67,41 @@ def bernoulli(*, p: Sequence[float] | Tensor | None = None, arms: int | None = N
     p: K >= 2 probabilities, or a tensor [K] or [*B, K]; or arms: K. Raises ValueError for values outside [0, 1].
     Source: Robbins 1952.
     """
-    return BanditEnv(_init(p, arms), observe, means, pull)
+    return BanditEnv(start(p, arms), observe, means, pull)
 
 
-def drift(state: State, rng: Tensor, action: Tensor, *, sigma: Scalar = 0.1) -> tuple[State, Tensor]:
-    """A coin of the pulled arm; then every p takes a step N(0, sigma^2) and is clipped to [0, 1]."""
+def drift(
+    state: State,
+    rng: Tensor,
+    action: Tensor,
+    *,
+    sigma: Scalar = 0.1,
+    boundary: Literal["clip", "reflect"] = "clip",
+) -> tuple[State, Tensor]:
+    """A coin of the pulled arm; then every p takes a step N(0, sigma^2), and what left [0, 1] comes back."""
     check_key(rng, state.p.shape[:-1])
     reward = coin(random.fold_in(rng, 0), state.p, action)
     step = random.normal(random.fold_in(rng, 1), state.p.shape[-1:])
-    return State((state.p + per_lane(sigma, state.p.dtype) * step).clamp(0, 1)), reward
+    p = state.p + per_lane(sigma, state.p.dtype) * step
+    p = p.clamp(0, 1) if boundary == "clip" else 1 - (1 - p % 2).abs()  # folded at 0 and 1, however far it went
+    return State(p), reward
 
 
-def drifting(*, p: Sequence[float] | Tensor | None = None, arms: int | None = None, sigma: Scalar = 0.1) -> BanditEnv:
-    """Bernoulli arms that drift: each p walks by N(0, sigma^2) a step, clipped to [0, 1].
+def drifting(
+    *,
+    p: Sequence[float] | Tensor | None = None,
+    arms: int | None = None,
+    sigma: Scalar = 0.1,
+    boundary: Literal["clip", "reflect"] = "clip",
+) -> BanditEnv:
+    """Bernoulli arms that drift: each p walks by N(0, sigma^2) a step, clipped to [0, 1] or reflected at its ends.
 
     p: K >= 2 probabilities to start from, or a tensor [K] or [*B, K]; or arms: K, drawn from U(0, 1).
-    sigma >= 0: a number or a tensor [*B]. Raises ValueError for values outside. Source: Slivkins and Upfal 2008.
+    sigma >= 0: a number or a tensor [*B]. boundary: "clip", where many arms come to lie at 0 and 1 exactly, or
+    "reflect", which leaves U(0, 1) as it is and is the source's. Raises ValueError for values outside.
+    Source: Slivkins and Upfal 2008.
     """
     check_number("sigma", sigma, low=0.0)
-    return BanditEnv(_init(p, arms), observe, means, partial(drift, sigma=sigma))
+    if boundary not in ("clip", "reflect"):
+        raise ValueError(f"boundary must be 'clip' or 'reflect', got {boundary!r}")
+    return BanditEnv(start(p, arms), observe, means, partial(drift, sigma=sigma, boundary=boundary))

@@ -4,10 +4,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from armfold.core import catalogue
+from armfold.core.envs.adversary import adversarial
 from armfold.core.envs.coins import bernoulli, drifting
 from armfold.core.envs.labels import classification
+from armfold.core.envs.late import delayed
 from armfold.core.envs.logistic import contextual
 from armfold.core.envs.normal import gaussian
+from armfold.core.envs.rows import dataset
+from armfold.core.envs.switching import abrupt
 from armfold.core.types import BanditEnv
 
 
@@ -34,7 +38,11 @@ ENVIRONMENTS: dict[str, Environment] = {
         Environment("bernoulli", bernoulli),
         Environment("gaussian", gaussian),
         Environment("drifting", drifting),
+        Environment("abrupt", abrupt),
+        Environment("adversarial", adversarial),
+        Environment("delayed", delayed),
         Environment("contextual", contextual),
         Environment("classification", classification),
+        Environment("dataset", dataset),
     )
 }
