@@ -4,6 +4,8 @@ if __name__ != "armfold.shell":
     raise ImportError(f"import this package as armfold.shell, not as {__name__}")
 
 from armfold.shell.run.bandit import simulate
+from armfold.shell.run.evaluate import Evaluation, evaluate
 from armfold.shell.run.result import Result  # only under the right name
+from armfold.shell.store.logs import read_log
 
-__all__ = ["Result", "simulate"]
+__all__ = ["Evaluation", "Result", "evaluate", "read_log", "simulate"]

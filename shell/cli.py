@@ -21,8 +21,10 @@ from armfold.core.check import ShapeError
 from armfold.core.envs import ENVIRONMENTS
 from armfold.shell import config as configuration
 from armfold.shell.choose import env_shape, find_algorithm, make_bandit, make_env, suggest
+from armfold.shell.cli_evaluate import evaluate
 from armfold.shell.run import compare
 from armfold.shell.run.bandit import find_device, simulate
+from armfold.shell.run.decisions import log_decisions
 from armfold.shell.run.result import Result, tabulate
 from armfold.shell.view.table import print_catalogue, print_comparison
 
@@ -32,7 +34,12 @@ _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, or 2 with one line on standard error for input that is wrong."""
     argv = sys.argv[1:] if argv is None else argv
-    commands: dict[str, Callable[[list[str]], None]] = {"bandit": bandit, "list": catalogue, "show": show}
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "bandit": bandit,
+        "evaluate": evaluate,
+        "list": catalogue,
+        "show": show,
+    }
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage(commands))
         return 0 if argv else 2
@@ -58,7 +65,7 @@ def _fail(message: str, *, status: int = 2) -> int:
 
 
 def _usage(commands: dict[str, Callable[[list[str]], None]]) -> str:
-    lines = [f"  {name:8}{(function.__doc__ or '').splitlines()[0]}" for name, function in commands.items()]
+    lines = [f"  {name:10}{(function.__doc__ or '').splitlines()[0]}" for name, function in commands.items()]
     return "\n".join(["usage: armfold COMMAND [OPTIONS]", "", *lines, "", "armfold COMMAND --help lists its options."])
 
 
@@ -71,6 +78,8 @@ def bandit(argv: list[str]) -> None:
     names = list(dict.fromkeys(name.strip() for name in config.algos.split(",") if name.strip()))
     if not names:
         raise ValueError(f"algos must name at least one algorithm, got {config.algos!r}")
+    if config.log_decisions and not 1 <= config.log_runs <= config.runs:
+        raise ValueError(f"log_runs must be an integer in [1, runs], got {config.log_runs}")
     find_device(config.device)
     env = make_env(config.env, _env_options(config), context=config.context, label=config.label)
     learners = {name: _make_learner(config, name, env) for name in names}
@@ -84,7 +93,25 @@ def bandit(argv: list[str]) -> None:
     results = {
         name: _simulate(config, name, learner, env, folder=folder, label=name) for name, learner in learners.items()
     }
+    if config.log_decisions:
+        _log_decisions(config, folder, learners, env)
     _report(folder, results, identity, quiet=config.quiet)
+
+
+def _log_decisions(config: Any, folder: Path, learners: dict[str, Any], env: Any) -> None:
+    for name, learner in learners.items():
+        log_decisions(
+            learner,
+            env,
+            folder / f"decisions-{compare.file_name(name)}.csv",
+            steps=config.steps,
+            runs=config.log_runs,
+            seed=config.seed,
+            agent_seed=config.agent_seed,
+            reward_range=_reward_range(config, name),
+            label=f"decisions of {name}",
+            progress=not config.quiet,
+        )
 
 
 def _simulate(config: Any, name: str, learner: Any, env: Any, *, folder: Path | None = None, **changed: Any) -> Result:

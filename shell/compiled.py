@@ -89,7 +89,7 @@ def choose_advance(mode: Mode, *, device: torch.device, calls: float) -> tuple[C
 def tensor_tunables(function: Any, device: torch.device) -> Any:
     """A tuple of functions, or a partial, with its finite float keywords as 0-dim tensors: values the compiled graph
     reads, not constants it is built around. Tensors are moved to `device`."""
-    if isinstance(function, tuple):
+    if hasattr(function, "_fields"):
         return type(function)(*(tensor_tunables(f, device) for f in function))
     if isinstance(function, functools.partial):
         keywords = {name: tensor_tunables(value, device) for name, value in function.keywords.items()}
@@ -101,7 +101,7 @@ def tensor_tunables(function: Any, device: torch.device) -> Any:
 
 def lane_tunables(function: Any, lanes: Tensor, runs: int) -> Any:
     """A tuple of functions, or a partial, with its tunables [runs] read at `lanes`. Raises ValueError for others."""
-    if isinstance(function, tuple):
+    if hasattr(function, "_fields"):
         return type(function)(*(lane_tunables(f, lanes, runs) for f in function))
     if isinstance(function, functools.partial):
         keywords = {name: lane_tunables(value, lanes, runs) for name, value in function.keywords.items()}

@@ -98,6 +98,10 @@ class _Options:
     (10000 steps, 4096 runs), benchmark (compiled, 8192 runs, profiled)."""
     config: Path | None = None
     """A TOML file with any of these options; tables such as [kl_ucb] for an algorithm's own."""
+    log_decisions: bool = False
+    """Also write decisions-<algorithm>.csv: each decision of the first runs, for `armfold evaluate`."""
+    log_runs: int = 1
+    """Runs whose decisions --log-decisions writes; each is stepped once more."""
     print_config: bool = False
     """Print the configuration as TOML and stop."""
 
@@ -128,6 +132,8 @@ _TRANSIENT = frozenset(  # what a run may be resumed with other values of
         "profile",
         "verbose",
         "quiet",
+        "log_decisions",
+        "log_runs",
         "preset",
         "config",
         "print_config",

@@ -50,6 +50,7 @@ class Reusing:
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=self._compile)
+        self.scratches: list[Scratch] = []
         self.arguments: tuple[Any, ...] = ()
         self.again: Callable[[], object] | None = None  # the program of the last call, with its tensors
 
@@ -69,6 +70,7 @@ class Reusing:
             graph, inputs, inner_compile=_compile_without_repeats, config_patches={"size_asserts": False}
         )
         scratches = [scratch for program in _programs()[known:] if (scratch := _adopt(program)) is not None]
+        self.scratches += scratches
 
         def call(*tensors: Tensor) -> Any:
             for scratch in scratches:

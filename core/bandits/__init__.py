@@ -7,12 +7,14 @@ from armfold.core.bandits.delay import with_delay
 from armfold.core.bandits.divergence import imed, kl_ucb, kl_ucb_pp
 from armfold.core.bandits.experts import exp4
 from armfold.core.bandits.greedy import epsilon_greedy
+from armfold.core.bandits.halving import successive_halving
 from armfold.core.bandits.inverse_gap import square_cb
 from armfold.core.bandits.linear import lin_ts, lin_ucb, linear_epsilon_greedy
 from armfold.core.bandits.logistic import logistic_ts, logistic_ucb
 from armfold.core.bandits.quantile import bayes_ucb
 from armfold.core.bandits.registry import ALGORITHMS, Algorithm
 from armfold.core.bandits.thompson import beta_ts, gaussian_ts
+from armfold.core.bandits.tracking import track_and_stop
 from armfold.core.bandits.tsallis import tsallis_inf
 from armfold.core.bandits.ucb import moss, ucb1, ucb_v
 
@@ -40,6 +42,8 @@ __all__ = [
     "moss",
     "remove_arms",
     "square_cb",
+    "successive_halving",
+    "track_and_stop",
     "tsallis_inf",
     "ucb1",
     "ucb_v",

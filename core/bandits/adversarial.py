@@ -1,7 +1,8 @@
 """Learners for rewards that an adversary may choose: exponential weights and Tsallis-INF. Rewards in [0, 1].
 
 Weights are kept as logarithms, counted from the largest: nothing overflows, and what matters is not rounded away.
-Estimates divide by the probability of the arm when it was chosen: give `propensity` where the reward comes late.
+Estimates divide by the probability of the arm when it was chosen: give `propensity` where the reward comes late. One
+that is not above 0, as that of an arm that was not available, teaches nothing.
 """
 
 import math
@@ -76,11 +77,12 @@ def policy(
     return _law(*mixed(state.log_weights, gamma, available))
 
 
-def _learn(log_weights: Tensor, played: Tensor, gain: Tensor) -> Tensor:
-    """`log_weights` [*B, K] counted anew from their largest, with gain [*B] added where played."""
+def _learn(log_weights: Tensor, grown: Tensor, played: Tensor, chance: Tensor, gain: Tensor) -> Tensor:
+    """`grown` [*B, K] counted anew from their largest, with gain [*B] added where played; `log_weights` as they were
+    where no arm was, or by no chance [*B]."""
     # Stacked, gain and flag are stored once for all arms; the compiler would work them out for each arm again.
-    gain, counted = torch.stack((gain, played.any(-1).to(gain.dtype))).unsqueeze(-1)
-    centred = log_weights - log_weights.amax(-1, keepdim=True)
+    gain, counted = torch.stack((gain, (played.any(-1) & (chance > 0)).to(gain.dtype))).unsqueeze(-1)
+    centred = grown - grown.amax(-1, keepdim=True)
     return torch.where(counted > 0, torch.where(played, centred + gain, centred), log_weights)
 
 
@@ -93,7 +95,7 @@ def _chance(
         return propensity.to(log_weights.dtype)
     weights, total = exponentials(log_weights, available)
     hot, gamma = masked.one_hot(action, weights.shape[-1]), per_lane(gamma, weights.dtype, 0)
-    uniform = 1 / weights.shape[-1] if available is None else 1 / available.sum(-1)
+    uniform = 1 / weights.shape[-1] if available is None else (hot & available).sum(-1) / available.sum(-1)
     return (1 - gamma) * torch.where(hot, weights, 0).sum(-1) / total.squeeze(-1) + gamma * uniform
 
 
@@ -113,7 +115,8 @@ def update(
     played = _arms.chosen(state.log_weights, action, reward)
     chance = _chance(state.log_weights, action, gamma, propensity, available)
     rate = per_lane(gamma, chance.dtype, 0) / played.shape[-1]
-    return State(_learn(state.log_weights, played, rate * reward.to(chance.dtype) / chance))
+    gain = rate * reward.to(chance.dtype) / chance
+    return State(_learn(state.log_weights, state.log_weights, played, chance, gain))
 
 
 def exp3(*, arms: int, gamma: Scalar = 0.07, dtype: torch.dtype = torch.float32) -> Bandit:
@@ -149,7 +152,8 @@ def update_ix(
     played = _arms.chosen(state.log_weights, action, reward)
     chance = _chance(state.log_weights, action, 0.0, propensity, available)
     gamma = per_lane(gamma, chance.dtype, 0)
-    return State(_learn(state.log_weights, played, -2 * gamma * (1 - reward.to(chance.dtype)) / (chance + gamma)))
+    gain = -2 * gamma * (1 - reward.to(chance.dtype)) / (chance + gamma)
+    return State(_learn(state.log_weights, state.log_weights, played, chance, gain))
 
 
 def exp3_ix(*, arms: int, gamma: Scalar = 0.05, dtype: torch.dtype = torch.float32) -> Bandit:
@@ -219,9 +223,8 @@ def update_p(
     played = _arms.chosen(state.log_weights, action, reward)
     chance = _chance(state.log_weights, action, gamma, propensity, available)
     bonus = torch.where(law > 0, per_lane(eta * beta, law.dtype) / law, 0)
-    counted = played.any(-1, keepdim=True)
-    grown = torch.where(counted, state.log_weights + bonus, state.log_weights)
-    return State(_learn(grown, played, per_lane(eta, law.dtype, 0) * reward.to(law.dtype) / chance))
+    gain = per_lane(eta, law.dtype, 0) * reward.to(law.dtype) / chance
+    return State(_learn(state.log_weights, state.log_weights + bonus, played, chance, gain))
 
 
 def exp3_p(

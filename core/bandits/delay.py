@@ -79,11 +79,11 @@ def update(
     Where propensities are kept and none is given, it is read from the policy, which has not changed since `select`.
     """
     check_reward(reward, state.slot.shape)
-    if propensity is None and "propensity" in state.steps:
+    now = _step(state, obs, action, propensity, available)
+    if "propensity" in state.steps and propensity is None:
         options = {} if available is None else {"available": available}
         law = bandit.policy(state.learner, random.fold_in(rng, 1), obs, **options)
-        propensity = torch.where(masked.one_hot(action, law.shape[-1]), law, 0).sum(-1)
-    now = _step(state, obs, action, propensity, available)
+        now["propensity"] = torch.where(masked.one_hot(action, law.shape[-1]), law, 0).sum(-1)
     then = {name: masked.take(ring, state.slot) for name, ring in state.steps.items()}
     steps = {name: masked.put(ring, state.slot, now[name].to(ring.dtype)) for name, ring in state.steps.items()}
     seen, arm = then.pop("obs", None), then.pop("played_arm")
@@ -96,7 +96,7 @@ def update(
 def _step(
     state: Delayed, obs: Tensor | None, action: Tensor, propensity: Tensor | None, available: Tensor | None
 ) -> dict[str, Tensor]:
-    """What is to be kept of a step, under the names of the rings. Raises ShapeError for what does not fit them,
+    """What is to be kept of a step and is given, under the names of the rings. Raises ShapeError for what does not fit them,
     ValueError for what would be lost."""
     batch, rings = state.slot.shape, state.steps
     check_action(action, batch)
@@ -109,11 +109,11 @@ def _step(
         now["available"] = torch.ones_like(rings["available"][..., 0, :]) if available is None else available
     elif available is not None:
         raise ValueError("available would be forgotten before the reward comes: keep it by with_delay(..., masks=True)")
-    if "propensity" in rings and propensity is not None:
+    if propensity is not None:
         check_shape("propensity", propensity, batch)
         now["propensity"] = propensity
-    elif propensity is not None:
-        raise ValueError("propensity would be forgotten before the reward comes: keep it by propensities=True")
+        if "propensity" not in rings:
+            raise ValueError("propensity would be forgotten before the reward comes: keep it by propensities=True")
     return now
 
 

@@ -84,7 +84,8 @@ def update(
     propensity: Tensor | None = None,
     available: Tensor | None = None,
 ) -> State:
-    """Every expert's log-weight grows by gamma / K of the reward it would have earned, as estimated."""
+    """Every expert's log-weight grows by gamma / K of the reward it would have earned, as estimated: reward /
+    probability of the arm. Nothing is learned where that probability is not above 0."""
     check_key(rng, state.pulls.shape[:-1])
     played = _arms.chosen(state.pulls, action, reward)
     said = advice(state, obs, available)
@@ -94,6 +95,7 @@ def update(
         check_shape("propensity", propensity, action.shape)
         chance = propensity.to(said.dtype)
     rate = per_lane(gamma, said.dtype, 0) / said.shape[-2]
+    played = played & (chance > 0).unsqueeze(-1)
     earned = (rate * reward.to(said.dtype) / chance).unsqueeze(-1) * masked.take(said, action)
     grown = state.log_weights - state.log_weights.amax(-1, keepdim=True) + earned
     counted = played.any(-1, keepdim=True)

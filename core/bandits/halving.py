@@ -41,13 +41,13 @@ def schedule(arms: int, budget: int) -> tuple[tuple[int, int], ...]:
 
 
 def _means(state: State, dtype: torch.dtype) -> Tensor:
-    """Mean rewards [*B, K], -inf for arms that were dropped."""
-    return torch.where(state.dropped_round == 0, _arms.mean(_arms.State(*state[:2]), dtype), -torch.inf)
+    return _arms.mean(_arms.State(*state[:2]), dtype)
 
 
 def recommend(state: State) -> Tensor:
     """The surviving arm of best mean, the first of ties: int64 [*B]."""
-    return _means(state, torch.float64).argmax(-1)
+    survives = state.dropped_round == 0
+    return torch.where(survives | ~survives.any(-1, keepdim=True), _means(state, torch.float64), -torch.inf).argmax(-1)
 
 
 def stopped(state: State) -> Tensor:
@@ -74,7 +74,8 @@ def update(
     over, kept = torch.zeros_like(total), torch.full_like(total, learned.pulls.shape[-1])
     for survivors, played in ends:
         over, kept = over + (total >= played), torch.where(total >= played, survivors, kept)
-    mean, lot = _means(learned, dtype), random.bits(rng, learned.pulls.shape[-1:])
+    mean = torch.where(state.dropped_round == 0, _means(learned, dtype), -torch.inf)
+    lot = random.bits(rng, learned.pulls.shape[-1:])
     # [*B, K, K]: whether the second arm beats the first. Without branches every step pays for this; K is small.
     beaten = mean.unsqueeze(-1) < mean.unsqueeze(-2)
     unlucky = (mean.unsqueeze(-1) == mean.unsqueeze(-2)) & (lot.unsqueeze(-1) < lot.unsqueeze(-2))
@@ -91,8 +92,9 @@ def _candidates(
     survives = state.dropped_round == 0
     usable = survives if available is None else survives & available
     some = usable.any(-1, keepdim=True)
-    values = torch.where(some, -state.pulls.to(dtype), _arms.mean(_arms.State(*state[:2]), dtype))
-    return values, usable if available is None else torch.where(some, usable, available)
+    values = torch.where(some, -state.pulls.to(dtype), _means(state, dtype))
+    # None may survive at all: `remove_arms` can take the last one.
+    return values, torch.where(some, usable, torch.ones_like(usable) if available is None else available)
 
 
 def select(

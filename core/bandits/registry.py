@@ -10,11 +10,13 @@ from armfold.core.bandits.bagged import bagged_linear
 from armfold.core.bandits.divergence import imed, kl_ucb, kl_ucb_pp
 from armfold.core.bandits.experts import exp4
 from armfold.core.bandits.greedy import epsilon_greedy
+from armfold.core.bandits.halving import successive_halving
 from armfold.core.bandits.inverse_gap import square_cb
 from armfold.core.bandits.linear import lin_ts, lin_ucb, linear_epsilon_greedy
 from armfold.core.bandits.logistic import logistic_ts, logistic_ucb
 from armfold.core.bandits.quantile import bayes_ucb
 from armfold.core.bandits.thompson import beta_ts, gaussian_ts
+from armfold.core.bandits.tracking import track_and_stop
 from armfold.core.bandits.tsallis import tsallis_inf
 from armfold.core.bandits.ucb import moss, ucb1, ucb_v
 from armfold.core.types import Bandit
@@ -78,6 +80,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm("exp3_p", exp3_p, "unit"),
         Algorithm("tsallis_inf", tsallis_inf, "unit"),
         Algorithm("exp4", exp4, "unit"),
+        Algorithm("successive_halving", successive_halving, "unit"),
+        Algorithm("track_and_stop", track_and_stop, "unit"),
         Algorithm("lin_ucb", lin_ucb, "real"),
         Algorithm("lin_ts", lin_ts, "real"),
         Algorithm("linear_epsilon_greedy", linear_epsilon_greedy, "real"),

@@ -86,7 +86,7 @@ def update(
     propensity: Tensor | None = None,
     available: Tensor | None = None,
 ) -> State:
-    """The played arm's estimated loss, (1 - reward) / probability, added."""
+    """The played arm's estimated loss, (1 - reward) / probability, added; nothing learned where that is not above 0."""
     _arms.check_select(state.loss_sum, rng, obs, available)
     played = _arms.chosen(state.loss_sum, action, reward)
     if propensity is None:
@@ -96,7 +96,7 @@ def update(
         chance = propensity.to(state.loss_sum.dtype)
     loss = ((1 - reward.to(chance.dtype)) / chance).unsqueeze(-1)
     centred = state.loss_sum - state.loss_sum.amin(-1, keepdim=True)
-    counted = played.any(-1)
+    counted = played.any(-1) & (chance > 0)
     return State(
         torch.where(counted.unsqueeze(-1), torch.where(played, centred + loss, centred), state.loss_sum),
         state.time + counted,

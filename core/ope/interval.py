@@ -10,7 +10,7 @@ from armfold.core import random
 from armfold.core.check import check_key, check_number, check_size
 from armfold.core.ope.estimate import Estimate
 
-_DRAWS = 2**20  # resampled rows held at a time in each lane
+_DRAWS = 2**16  # resampled rows held at a time: the words they are drawn from should stay in a core's caches
 
 
 class Interval(NamedTuple):
@@ -28,7 +28,8 @@ def _check_level(level: float) -> None:
 
 def _deviations(level: float, like: Tensor) -> Tensor:
     """Half the width of a two-sided normal interval, in standard deviations, [] float64."""
-    return torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=like.dtype, device=like.device))
+    deviations: Tensor = torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=like.dtype, device=like.device))
+    return deviations
 
 
 def _influence(estimate: Estimate) -> Tensor:
@@ -73,7 +74,7 @@ def _resample(estimate: Estimate, keys: Tensor) -> Tensor:
     """The value of one drawing of rows for each key of [resamples, *B, 2]: [*B, resamples]."""
     rows = estimate.term.shape[-1]
     drawings = []
-    for some in torch.split(keys, max(1, _DRAWS // rows)):
+    for some in torch.split(keys, max(1, _DRAWS // estimate.term.numel())):
         row = random.randint(some, (rows,), high=rows)
         term, weight = (x.expand(row.shape).gather(-1, row).sum(-1) for x in estimate[1:])
         drawings.append(torch.where(weight > 0, term / weight, estimate.value))

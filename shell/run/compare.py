@@ -96,4 +96,9 @@ def load(folder: Path) -> tuple[dict[str, Result], dict[str, Any]]:
 
 def result_folder(folder: Path, algorithm: str) -> Path:
     """Where a run folder keeps an algorithm's checkpoint and, in the end, its result."""
-    return folder / "checkpoint" / algorithm.replace(":", "-").replace(".", "-")
+    return folder / "checkpoint" / file_name(algorithm)
+
+
+def file_name(algorithm: str) -> str:
+    """The algorithm's name as part of the name of a file."""
+    return algorithm.replace(":", "-").replace(".", "-")

@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch._functorch.compile_utils import fx_graph_cse
 from torch.utils import _pytree as pytree
 
 from armfold.core import bandits, envs, random, simulate
@@ -73,7 +74,7 @@ def test_scratch_gives_the_same_tensors_call_after_call() -> None:
 @pytest.mark.slow
 def test_one_program_serves_every_value_of_a_tunable() -> None:
     torch._dynamo.reset()
-    advance = Reusing(torch.compile(compiled.advance, fullgraph=True, dynamic=False))
+    advance = Reusing(compiled.advance)
     counters.clear()
     for c in (0.0, 1.0, 3.0):
         bandit = compiled.tensor_tunables(bandits.ucb1(arms=3, c=c), CPU)
@@ -97,11 +98,40 @@ def steps_of(bandit: object, env: object, count: int) -> simulate.Carry:
 
 
 @pytest.mark.slow
-def test_results_of_other_programs_are_never_reused() -> None:
-    torch._dynamo.reset()
-    program = Reusing(torch.compile(lambda x: torch.sin(x) + x.sum()))  # it has a result, so it must not be adopted
+def test_results_of_a_program_that_returns_something_are_never_reused() -> None:
+    program = Reusing(lambda x: torch.sin(x) + x.sum())
     program(torch.ones(5))
     assert program.scratches == []
+
+
+def _add(x: torch.Tensor, y: torch.Tensor) -> None:
+    x.copy_(x + torch.exp(y) * torch.exp(y))
+
+
+@pytest.mark.slow
+def test_the_same_objects_run_the_same_program_and_others_their_own() -> None:
+    torch._dynamo.reset()
+    add = Reusing(_add)
+    x, y, other = torch.zeros(64), torch.zeros(64), torch.full((64,), 10.0)
+    with torch.no_grad():
+        for _ in range(3):
+            add(x, y)
+        kept = add.again
+        add(other, y)
+        assert add.again is not kept
+        add(x, y)
+        y.fill_(1)  # the same object with other values
+        add(x, y)
+    torch.testing.assert_close(x, torch.full((64,), 4 + torch.e**2))
+    torch.testing.assert_close(other, torch.full((64,), 11.0))
+
+
+def test_equal_expressions_are_computed_once() -> None:
+    graph = torch.fx.symbolic_trace(lambda x: torch.exp(x) + torch.exp(x))
+    exported = torch.export.export(graph, (torch.ones(3),)).module()
+    assert isinstance(exported, torch.fx.GraphModule)
+    merged = fx_graph_cse(exported.graph)
+    assert sum(node.target is torch.ops.aten.exp.default for node in merged.nodes) == 1
 
 
 def test_describe_names_functions_tunables_and_tensors() -> None:

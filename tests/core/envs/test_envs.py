@@ -13,13 +13,28 @@ from torch.utils._pytree import tree_leaves, tree_map
 from armfold.core import random
 from armfold.core.bandits import ALGORITHMS
 from armfold.core.check import ShapeError
-from armfold.core.envs import ENVIRONMENTS, bernoulli, classification, contextual, drifting, gaussian, logistic
+from armfold.core.envs import (
+    ENVIRONMENTS,
+    abrupt,
+    adversarial,
+    bernoulli,
+    classification,
+    contextual,
+    dataset,
+    delayed,
+    drifting,
+    gaussian,
+    logistic,
+)
 from armfold.core.envs.labels import State as Labels
 from tests.purity import check_pure, same_bits
 
 K, ROWS = 3, 7
 X = torch.tensor(np.random.default_rng(1).normal(size=(ROWS, 4)), dtype=torch.float32)
 Y = torch.tensor([0, 2, 1, 1, 0, 2, 2])
+P = torch.tensor(np.random.default_rng(2).uniform(size=(ROWS, K)), dtype=torch.float32)
+OWN = torch.tensor(np.random.default_rng(3).normal(size=(ROWS, K, 4)), dtype=torch.float32)
+PHASES = ((0.2, 0.5, 0.9), (0.7, 0.1, 0.4))
 
 CASES = {
     "bernoulli": bernoulli(arms=K),
@@ -27,12 +42,31 @@ CASES = {
     "gaussian": gaussian(arms=K, std=0.5),
     "gaussian, mean": gaussian(mean=(-1, 0.5, 2)),
     "drifting": drifting(arms=K),
+    "drifting, reflect": drifting(arms=K, boundary="reflect"),
+    "abrupt": abrupt(arms=K, period=2),
+    "abrupt, p": abrupt(p=PHASES, hazard=0.5),
+    "adversarial": adversarial(arms=K),
+    "delayed": delayed(arms=K, delay=2),
     "contextual": contextual(arms=K, features=4),
     "classification": classification(x=X, y=Y, arms=K),
     "classification, blocks": classification(x=X, y=Y, arms=K, context="blocks"),
+    "dataset": dataset(x=X, p=P),
+    "dataset, own": dataset(x=OWN, p=P),
+    "dataset, blocks": dataset(x=X, p=P, context="blocks"),
 }
-FEATURES = {"contextual": 4, "classification": 4, "classification, blocks": 12}
+FEATURES = {
+    "contextual": 4,
+    "classification": 4,
+    "classification, blocks": 12,
+    "dataset": 4,
+    "dataset, own": 4,
+    "dataset, blocks": 12,
+}
+# Like another case in all but `init` or a line: tracing takes seconds.
+UNTRACED = ("bernoulli, p", "gaussian, mean", "drifting, reflect", "dataset, own", "dataset, blocks")
+LATE = {"delayed": 2}  # steps from a pull to its reward
 every = pytest.mark.parametrize("name", CASES)
+at_once = pytest.mark.parametrize("name", [name for name in CASES if name not in LATE])
 
 
 def keys(batch, seed=0):
@@ -89,8 +123,8 @@ def test_eager_traced_and_vmapped_agree(name, variants):
         return seen, env.means(state), env.pull(state, rng, action)
 
     variants(env.init, keys((4,)), exact=True, traced=False)
-    traced = "," not in name or name.endswith("blocks")  # given arms differ from drawn ones in `init` alone
-    variants(step, env.init(keys((4,))), keys((4,), 1), torch.tensor([0, 2, -1, 1]), traced=traced)
+    args = env.init(keys((4,))), keys((4,), 1), torch.tensor([0, 2, -1, 1])
+    variants(step, *args, traced=name not in UNTRACED)
 
 
 @every
@@ -113,7 +147,9 @@ def test_reward_has_the_mean_that_is_told(name):
     state = env.init(keys((lanes,)))
     means = env.means(state)
     for arm in range(K):
-        _, reward = env.pull(state, keys((lanes,), 1 + arm), torch.full((lanes,), arm))
+        now = state
+        for _ in range(1 + LATE.get(name, 0)):
+            now, reward = env.pull(now, keys((lanes,), 1 + arm), torch.full((lanes,), arm))
         error = (reward - means[:, arm]).double()
         for weighed in (error, error * (means[:, arm].double() - means[:, arm].double().mean())):
             assert weighed.mean().abs() <= 5 * weighed.std() / lanes**0.5
@@ -123,7 +159,7 @@ def test_reward_has_the_mean_that_is_told(name):
             assert set(reward.unique().tolist()) == {0.0, 1.0}
 
 
-@every
+@at_once
 def test_what_happens_depends_on_the_key_and_the_arm_alone(name):
     """Two learners with the environment's keys in common: the same arms, contexts, and rewards of like pulls."""
     env, lanes = CASES[name], 50
@@ -164,7 +200,7 @@ def test_arms_of_one_key_have_their_own_noise(env):
     assert torch.corrcoef(torch.stack((zero, one)))[0, 1].abs() < 5 / lanes**0.5
 
 
-@every
+@at_once
 def test_an_action_outside_gets_nan_and_time_goes_on(name):
     env, rng = CASES[name], keys((4,), 1)
     state = env.init(rng)
@@ -189,7 +225,7 @@ def test_wrong_keys_and_actions_are_refused(name):
             env.pull(state, bad, action)
 
 
-@pytest.mark.parametrize("make", [bernoulli, drifting])
+@pytest.mark.parametrize("make", [bernoulli, drifting, delayed])
 def test_bad_probabilities_are_refused(make):
     for bad in (1.5, -0.1, math.nan, math.inf, True, "x"):
         with pytest.raises(ValueError, match=rf"p\[1\] .*{bad}"):
@@ -210,7 +246,7 @@ def test_bad_means_are_refused():
             gaussian(mean=bad)
 
 
-@pytest.mark.parametrize(("make", "name"), [(bernoulli, "p"), (drifting, "p"), (gaussian, "mean")])
+@pytest.mark.parametrize(("make", "name"), [(bernoulli, "p"), (drifting, "p"), (delayed, "p"), (gaussian, "mean")])
 def test_arms_must_fit_the_lanes(make, name):
     env = make(**{name: torch.tensor([[0.1, 0.9], [0.3, 0.4], [0.5, 0.6]])})
     assert torch.equal(env.means(env.init(keys((3,)))), env.means(env.init(keys((2, 3))))[1])
@@ -219,7 +255,7 @@ def test_arms_must_fit_the_lanes(make, name):
             env.init(keys(batch))
 
 
-@pytest.mark.parametrize("make", [bernoulli, drifting, gaussian])
+@pytest.mark.parametrize("make", [bernoulli, drifting, delayed, abrupt, gaussian])
 def test_either_arms_or_their_values(make):
     name = "mean" if make is gaussian else "p"
     for arguments in ({}, {"arms": 2, name: (0.1, 0.2)}):
@@ -227,7 +263,7 @@ def test_either_arms_or_their_values(make):
             make(**arguments)
 
 
-@pytest.mark.parametrize("make", [bernoulli, drifting, gaussian, contextual])
+@pytest.mark.parametrize("make", [bernoulli, drifting, abrupt, adversarial, delayed, gaussian, contextual])
 @pytest.mark.parametrize("arms", [0, 1, -2, 2.0, True, "3"])
 def test_bad_arms_are_refused(make, arms):
     with pytest.raises(ValueError, match=rf"arms .*{arms}"):
@@ -366,6 +402,54 @@ def test_bad_data_sets_are_refused():
         classification(x=X, y=Y, arms=K, context="block")
     with pytest.raises(ValueError, match=r"arms .*1"):
         classification(x=X, y=Y, arms=1)
+
+
+@pytest.mark.parametrize("batch", [(), (6,), (2, 3)])
+def test_every_row_of_contexts_comes_with_its_chances(batch):
+    for name, shown in {"dataset": X.unsqueeze(1).expand(ROWS, K, 4), "dataset, own": OWN}.items():
+        env, seen = CASES[name], []
+        state = env.init(keys(batch))
+        for t in range(2 * ROWS):
+            means = env.means(state)
+            rows = (means[..., :1] == P[:, 0]).long().argmax(-1)
+            assert torch.equal(means, P[rows])
+            assert torch.equal(env.observe(state), shown[rows])
+            state, _ = env.pull(state, keys(batch, t), torch.full(batch, t % K))
+            seen.append(rows)
+        first, second = torch.stack(seen[:ROWS], -1), torch.stack(seen[ROWS:], -1)
+        assert torch.equal(first.sort(-1).values, torch.arange(ROWS).expand(*batch, ROWS))
+        assert torch.equal(first, second)
+
+
+def test_blocks_of_contexts_are_those_of_classification():
+    left, right = CASES["dataset, blocks"], CASES["classification, blocks"]
+    assert torch.equal(*(env.observe(env.init(keys((6,)))) for env in (left, right)))
+
+
+def test_certain_chances_are_certain_rewards():
+    """The same rows, arms and rewards as those of the classes, from chances of 0 and 1."""
+    left, right = dataset(x=X, p=torch.nn.functional.one_hot(Y).double()), CASES["classification"]
+    one, other = left.init(keys((6,))), right.init(keys((6,)))
+    for t in range(ROWS):
+        action = torch.arange(6) % K
+        assert same(left.means(one), right.means(other))
+        (one, first), (other, second) = left.pull(one, keys((6,), t), action), right.pull(other, keys((6,), t), action)
+        assert torch.equal(first, second)
+
+
+def test_bad_contexts_and_chances_are_refused():
+    for x in (X[0], X[:-1], X.unsqueeze(0), X.long(), OWN[:, :2], OWN.unsqueeze(0)):
+        with pytest.raises(ShapeError, match=r"x "):
+            dataset(x=x, p=P)
+    for p in (P[0], P[:, :1], P[:0], P.long(), P.unsqueeze(0)):
+        with pytest.raises(ShapeError, match=r"p "):
+            dataset(x=X, p=p)
+    for bad in (-0.5, 1.5, math.nan):
+        with pytest.raises(ValueError, match=rf"p .*{bad}"):
+            dataset(x=X, p=P.index_fill(0, torch.tensor(2), bad))
+    for x, context in ((X, "block"), (OWN, "blocks")):
+        with pytest.raises(ValueError, match=rf"context .*'{context}'"):
+            dataset(x=x, p=P, context=context)
 
 
 def test_a_row_of_a_large_data_set_is_read_where_its_lane_is():

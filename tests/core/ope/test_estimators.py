@@ -73,7 +73,9 @@ def test_a_clip_bounds_the_weights_and_biases_towards_nought():
     assert expectation(ope.ips(logged, target, clip=1.5), chance) < VALUE - 0.05
     lanes = torch.full((len(chance),), 1.5)
     assert torch.equal(ope.ips(logged, target, clip=lanes).value, ope.ips(logged, target, clip=1.5).value)
-    assert torch.equal(ope.snips(logged, target, clip=lanes).value, ope.snips(logged, target, clip=1.5).value)
+    swept, fixed = (ope.snips(logged, target, clip=clip) for clip in (lanes, 1.5))
+    assert torch.equal(swept.term, fixed.term)
+    assert torch.equal(swept.weight, fixed.weight)
 
 
 # --- limits and invariances

@@ -53,7 +53,7 @@ def test_bootstrap_is_near_scipy_s():
 def test_bootstrap_does_not_depend_on_how_much_it_holds_at_a_time(monkeypatch):
     estimate, keys = estimates.mean(skewed(40).expand(3, 40)), random.split(random.key(0), 3)
     want = ope.bootstrap(estimate, keys, resamples=50)
-    monkeypatch.setattr(ope.interval, "_DRAWS", 3 * 40)
+    monkeypatch.setattr(ope.interval, "_DRAWS", 7 * 3 * 40)
     got = ope.bootstrap(estimate, keys, resamples=50)
     assert torch.equal(torch.stack(got), torch.stack(want))
 
@@ -158,8 +158,8 @@ def logs(lanes, rows, seed=0):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ips", "snips", "dr", "dm"])
 def test_coverage(name):
-    """2000 logs of 400 rows. At a true coverage of 95% the observed one leaves 93 to 97% once in 25,000 seeds."""
-    logged, target, model = logs(2000, 400)
+    """2000 logs of 250 rows. At a true coverage of 95% the observed one leaves 93 to 97% once in 25,000 seeds."""
+    logged, target, model = logs(2000, 250)
     estimate = {
         "ips": lambda: ope.ips(logged, target),
         "snips": lambda: ope.snips(logged, target),
@@ -171,8 +171,10 @@ def test_coverage(name):
     def coverage(interval):
         return ((interval.low <= VALUE) & (interval.high >= VALUE)).double().mean().item()
 
+    some = [estimates.Estimate(*fields) for fields in zip(*(x.split(100) for x in estimate))]  # fast while in caches
+    ends = [ope.bootstrap(few, rng, resamples=200) for few, rng in zip(some, keys.split(100))]
     assert 0.93 <= coverage(ope.normal(estimate)) <= 0.97
-    assert 0.93 <= coverage(ope.bootstrap(estimate, keys, resamples=300)) <= 0.97
+    assert 0.93 <= coverage(ope.Interval(*map(torch.cat, zip(*ends)))) <= 0.97
     if name != "snips":
         bounds = {"ips": (0.0, 5.0), "dr": (-5.0, 6.0), "dm": (0.0, 1.0)}[name]
         assert coverage(ope.empirical_bernstein(estimate, *bounds)) >= 0.95

@@ -1,0 +1,131 @@
+"""Logs of decisions in CSV files, as `armfold bandit --log-decisions` or anyone else writes them."""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from armfold.core.types import Logged
+
+_MOST_ARMS = 100_000
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def read_log(
+    path: str | Path,
+    *,
+    action: str = "action",
+    reward: str = "reward",
+    propensity: str = "propensity",
+    context: Sequence[str] = (),
+    arms: int | None = None,
+) -> tuple[Logged, int]:
+    """The log in a CSV file with a header, and its number of arms.
+
+    action, reward, propensity: names of columns; actions are whole numbers from 0 on. context: columns of numbers that
+    all arms share; where not given, columns x0, x1, ... are that, or columns x<arm>_<feature> are the context of each
+    arm. Other columns are passed over. arms: K, where the log does not show them all. Raises ValueError that names the
+    row (a line of the file) and the column of a field that is missing or cannot be so.
+    """
+    path = Path(path)
+    header, rows = _read(path)
+    names, per_arm = _context_columns(path, header, list(context))
+    needed = [action, reward, propensity, *names]
+    for name in needed:
+        if name not in header:
+            raise ValueError(f"{path}: no column {name!r}; columns are {', '.join(header)}")
+    values = _numbers(path, header, rows, needed)
+    _refuse(path, action, values[:, 0], (values[:, 0] >= 0) & (values[:, 0] % 1 == 0), "is not a whole number >= 0")
+    _refuse(path, propensity, values[:, 2], (values[:, 2] > 0) & (values[:, 2] <= 1), "is not in (0, 1]")
+    shown = max(int(values[:, 0].max()) + 1, per_arm, 2)
+    arms = shown if arms is None else arms
+    least = per_arm or arms
+    _refuse(
+        path,
+        action,
+        values[:, 0],
+        values[:, 0] < min(arms, least, _MOST_ARMS),
+        f"is not one of {min(arms, least)} arms",
+    )
+    if per_arm not in (0, arms):
+        raise ValueError(f"{path}: has contexts of {per_arm} arms, but arms is {arms}")
+    obs = None
+    if names:
+        x = torch.from_numpy(values[:, 3:].astype(np.float32))
+        obs = x.reshape(len(x), per_arm, -1) if per_arm else x.unsqueeze(1).expand(-1, arms, -1)
+    decided, paid, chance = (torch.from_numpy(values[:, i].copy()) for i in range(3))
+    return Logged(obs, decided.to(torch.int64), paid, chance), arms
+
+
+def _read(path: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no such file") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
+    while rows and not rows[-1]:
+        rows.pop()  # blank lines at the end
+    if len(rows) < 2:
+        raise ValueError(f"{path}: needs a header and at least one row, has {len(rows)} lines")
+    header = [name.strip() for name in rows[0]]
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path}: column {twice[0]!r} is there twice")
+    return header, rows[1:]
+
+
+def _context_columns(path: Path, header: list[str], named: list[str]) -> tuple[list[str], int]:
+    """The columns of the context, and how many arms have their own (0: all share it)."""
+    if named:
+        return named, 0
+    shared = sorted((name for name in header if re.fullmatch(r"x\d+", name)), key=lambda name: int(name[1:]))
+    places = {name: tuple(map(int, name[1:].split("_"))) for name in header if re.fullmatch(r"x\d+_\d+", name)}
+    if shared and places:
+        raise ValueError(f"{path}: has both {shared[0]!r} and {next(iter(places))!r}: choose columns by context")
+    if not places:
+        return shared, 0
+    arms, features = (max(place[i] for place in places.values()) + 1 for i in (0, 1))
+    grid = [f"x{arm}_{feature}" for arm in range(arms) for feature in range(features)]
+    missing = [name for name in grid if name not in places]
+    if missing:
+        raise ValueError(f"{path}: no column {missing[0]!r} for a context of {arms} arms and {features} features")
+    return grid, arms
+
+
+def _numbers(path: Path, header: list[str], rows: list[list[str]], columns: list[str]) -> "np.ndarray[Any, Any]":
+    at = [header.index(name) for name in columns]
+    values = np.empty((len(rows), len(columns)))
+    for i, row in enumerate(rows):
+        if len(row) != len(header):
+            raise ValueError(f"{path}: row {i + 2} has {len(row)} fields, the header has {len(header)}")
+        try:
+            values[i] = [float(row[j]) for j in at]
+        except ValueError:
+            name, field = next((header[j], row[j]) for j in at if not _is_number(row[j]))
+            raise ValueError(f"{path}: row {i + 2}, column {name!r}: {field!r} is not a number") from None
+    for j, name in enumerate(columns):
+        _refuse(path, name, values[:, j], np.abs(values[:, j]) <= _LARGEST, "is not finite in float32")
+    return values
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(
+    path: Path, column: str, values: "np.ndarray[Any, Any]", right: "np.ndarray[Any, Any]", complaint: str
+) -> None:
+    wrong = np.flatnonzero(~right)
+    if len(wrong):
+        value = values[wrong[0]]
+        raise ValueError(f"{path}: row {wrong[0] + 2}, column {column!r}: {value:g} {complaint}")
