@@ -24,10 +24,13 @@ BARS: dict[str, dict[str, float | None]] = {
     "ucb1": {"jax idiomatic": 1.5, "torch eager": None},
     "kl_ucb": {"jax idiomatic": 5.0, "jax pointwise": 2.0, "torch eager": None},
     "beta_ts": {"jax idiomatic": 4.0, "torch eager": 1.0},
-    "lin_ucb": {"jax idiomatic": 2.0},
-    "lin_ts": {"jax idiomatic": None},
+    "exp3": {"jax idiomatic": 4.0},
+    "lin_ucb": {"jax idiomatic": 2.5},
+    "lin_ts": {"jax idiomatic": 2.5},
 }
+SIZES = {"lanes": 8192, "arms": 10, "features": 8}  # of the bars; at other sizes ratios are only reported
 UNIT = "env-run x steps per second"
+_LEAST_LANES = 1024  # for the comparison of regrets
 _MOST_ERRORS = 5.0  # standard errors between two mean regrets of the same algorithm
 
 Player = Callable[[int], np.ndarray]  # steps -> regret [N]
@@ -37,9 +40,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = record.parser("bandits", (__doc__ or "").splitlines()[0])
     parser.add_argument("--only", type=_algorithms, default=",".join(BARS), help="rows to run")
-    parser.add_argument("--lanes", type=record.positive, default=8192, help="N, independent runs side by side")
-    parser.add_argument("--arms", type=record.positive, default=10, help="K, arms of each run")
-    parser.add_argument("--features", type=record.positive, default=8, help="d, features of an arm (linear learners)")
+    parser.add_argument(
+        "--lanes", type=record.positive, default=SIZES["lanes"], help="N, independent runs side by side"
+    )
+    parser.add_argument("--arms", type=record.positive, default=SIZES["arms"], help="K, arms of each run")
+    parser.add_argument(
+        "--features", type=record.positive, default=SIZES["features"], help="d, features of an arm (linear learners)"
+    )
     parser.add_argument("--seconds", type=float, default=1.5, help="about how long one repeat of one side lasts")
     parser.add_argument("--check-steps", type=record.positive, default=50, help="T at which mean regrets are compared")
     parser.add_argument("--seed", type=int, default=0, help="seed of every side's random numbers")
@@ -103,9 +110,14 @@ def compare(algorithm: str, options: argparse.Namespace) -> Iterator[record.Row]
     """Our throughput on one algorithm against every peer's."""
     bars = BARS[algorithm]
     sizes = {name: getattr(options, name) for name in ("lanes", "arms", "features", "seed", "device")}
+    if any(sizes[name] != size for name, size in SIZES.items()):
+        bars = dict.fromkeys(bars)
     players = {side: player(side, algorithm, sizes) for side in ("ours", *bars)}
+    checked = players
+    if options.lanes < _LEAST_LANES:
+        checked = {side: player(side, algorithm, {**sizes, "lanes": _LEAST_LANES}) for side in players}
     print(f"{algorithm}: {', '.join(players)}", file=sys.stderr)
-    regrets = {side: np.asarray(play(options.check_steps), np.float64) for side, play in players.items()}
+    regrets = {side: np.asarray(play(options.check_steps), np.float64) for side, play in checked.items()}
     timings = record.race(players, repeats=options.repeats, seconds=options.seconds, first=options.check_steps)
     if options.device == "cpu":
         record.warn_if_shared(timings)

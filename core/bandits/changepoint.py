@@ -86,7 +86,7 @@ def update(
     return State(*restarted, ring.reshape(state.past_sum.shape))
 
 
-def glr_kl_ucb_index(state: State, *, c: Scalar = 3.0, dtype: torch.dtype = torch.float32) -> Tensor:
+def glr_kl_ucb_index(state: State, *, c: Scalar = 0.0, dtype: torch.dtype = torch.float32) -> Tensor:
     """`kl_ucb_index` with the plays, rewards and steps since each arm's restart, [*B, K]; +inf for unplayed arms."""
     plain = _arms.State(*state[:2])
     log_time = torch.log(1 + state.age.to(dtype))
@@ -99,8 +99,8 @@ def select(
     rng: Tensor,
     obs: Tensor | None = None,
     *,
-    alpha: Scalar = 0.02,
-    c: Scalar = 3.0,
+    alpha: Scalar = 0.01,
+    c: Scalar = 0.0,
     dtype: torch.dtype = torch.float32,
     available: Tensor | None = None,
 ) -> Tensor:
@@ -118,8 +118,8 @@ def policy(
     rng: Tensor,
     obs: Tensor | None = None,
     *,
-    alpha: Scalar = 0.02,
-    c: Scalar = 3.0,
+    alpha: Scalar = 0.01,
+    c: Scalar = 0.0,
     dtype: torch.dtype = torch.float32,
     available: Tensor | None = None,
     samples: int | None = None,
@@ -136,8 +136,8 @@ def glr_kl_ucb(
     *,
     arms: int,
     delta: Scalar = 0.01,
-    alpha: Scalar = 0.02,
-    c: Scalar = 3.0,
+    alpha: Scalar = 0.01,
+    c: Scalar = 0.0,
     window: int = 200,
     restart: Literal["global", "local"] = "global",
     dtype: torch.dtype = torch.float32,
@@ -145,7 +145,7 @@ def glr_kl_ucb(
     """GLR-klUCB: KL-UCB that restarts when a likelihood ratio test finds a change in the arm just played.
 
     arms: K >= 2. delta in (0, 1]: the rate of false alarms wanted. alpha in [0, 1]: of steps that explore, with a
-    uniform arm (the paper takes turns). c >= 0 weighs ln ln t, as in `kl_ucb`. Each a number or a tensor [*B].
+    uniform arm (the paper takes turns). c >= 0 weighs ln ln t (3 in the proof). Each a number or a tensor [*B].
     window: an int >= 1: the test looks for changes within the last `window` plays of the arm; a step costs as much.
     restart: "global" forgets all arms, "local" the changed one. Rewards in [0, 1]. Raises ValueError for others.
     Source: Besson, Kaufmann, Maillard and Seznec 2022, algorithm 1.

@@ -57,8 +57,7 @@ def select(state: Delayed, rng: Tensor, obs: Tensor | None = None, *, bandit: Ba
 
 
 def policy(state: Delayed, rng: Tensor, obs: Tensor | None = None, *, bandit: Bandit, **options: Any) -> Tensor:
-    """The law of `select`, [*B, K]: exact or estimated, as the learner's is. `options` are those of its
-    `policy`."""
+    """The law of `select`, [*B, K]: exact or estimated, as the learner's is. `options` are those of its `policy`."""
     return bandit.policy(state.learner, rng, obs, **options)
 
 
@@ -96,8 +95,8 @@ def update(
 def _step(
     state: Delayed, obs: Tensor | None, action: Tensor, propensity: Tensor | None, available: Tensor | None
 ) -> dict[str, Tensor]:
-    """What is to be kept of a step and is given, under the names of the rings. Raises ShapeError for what does not fit them,
-    ValueError for what would be lost."""
+    """What is given of a step, under the names of the rings. Raises ShapeError for what does not fit them, ValueError
+    for what would be lost."""
     batch, rings = state.slot.shape, state.steps
     check_action(action, batch)
     now = {"played_arm": action}

@@ -33,7 +33,7 @@ def update(
     action: Tensor,
     reward: Tensor,
     *,
-    gamma: Scalar = 0.99,
+    gamma: Scalar = 0.9975,
     propensity: Tensor | None = None,
     available: Tensor | None = None,
 ) -> State:
@@ -45,7 +45,7 @@ def update(
     return State(pulls + played, _arms.add_reward(reward_sum, played, reward))
 
 
-def d_ucb_index(state: State, *, xi: Scalar = 0.6, dtype: torch.dtype = torch.float32) -> Tensor:
+def d_ucb_index(state: State, *, xi: Scalar = 0.02, dtype: torch.dtype = torch.float32) -> Tensor:
     """mean + 2 sqrt(xi ln(1 + all plays) / plays), all discounted, [*B, K]; +inf for arms never played.
 
     The plays of an arm that is kept from being played may underflow: it too is at +inf then.
@@ -56,11 +56,12 @@ def d_ucb_index(state: State, *, xi: Scalar = 0.6, dtype: torch.dtype = torch.fl
     return torch.where(state.pulls > 0, state.reward_sum / state.pulls + 2 * width, torch.inf).to(dtype)
 
 
-def d_ucb(*, arms: int, gamma: Scalar = 0.99, xi: Scalar = 0.6, dtype: torch.dtype = torch.float32) -> Bandit:
+def d_ucb(*, arms: int, gamma: Scalar = 0.9975, xi: Scalar = 0.02, dtype: torch.dtype = torch.float32) -> Bandit:
     """Discounted UCB: UCB1 over plays that fade by gamma a step, 2 sqrt(xi ln n / n_k).
 
     arms: K >= 2. gamma in (0, 1]: it remembers about 1 / (1 - gamma) steps, and at gamma = 1 is `ucb1` with
-    c = 4 xi. xi >= 0. Each a number or a tensor [*B]. Rewards in [0, 1]. Raises ValueError for values outside.
+    c = 4 xi. xi >= 0; the proof wants more than 0.5, which is close to uniform play where memory holds few plays of
+    each arm. Each a number or a tensor [*B]. Rewards in [0, 1]. Raises ValueError for values outside.
     Source: Garivier and Moulines 2011, section 3; Kocsis and Szepesvari 2006.
     """
     check_size("arms", arms, low=2)
@@ -78,7 +79,7 @@ def d_ucb(*, arms: int, gamma: Scalar = 0.99, xi: Scalar = 0.6, dtype: torch.dty
 def discounted_ts(
     *,
     arms: int,
-    gamma: Scalar = 0.99,
+    gamma: Scalar = 0.9975,
     prior_a: Scalar = 1.0,
     prior_b: Scalar = 1.0,
     dtype: torch.dtype = torch.float32,

@@ -17,7 +17,7 @@ from armfold.core.check import check_number
 from armfold.core.types import Bandit, Scalar
 
 _NEWTON_STEPS = 8
-_MOST = 15.0  # log-odds beyond which the curvature is taken to be as there
+_LEAST = 3e-7  # curvature, as at log-odds of 15: flatter likelihoods are taken to be as curved
 
 
 def linear_equivalent(mean: Tensor, variance: Tensor, reward: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,10 +29,10 @@ def linear_equivalent(mean: Tensor, variance: Tensor, reward: Tensor) -> tuple[T
     for _ in range(_NEWTON_STEPS):
         p = torch.sigmoid(z)
         z = z - (z - mean - variance * (reward - p)) / (1 + variance * p * (1 - p))
-    z = z.clamp(-_MOST, _MOST)
-    p = torch.sigmoid(z)
-    precision = p * torch.sigmoid(-z)
-    return z + (reward - p) / precision, precision
+    p, q = torch.sigmoid(z), torch.sigmoid(-z)
+    precision = (p * q).clamp(min=_LEAST)
+    # Whatever the precision, this value moves the mean to z. Written so, reward - p keeps its digits where p is near 1.
+    return z + (reward * q - (1 - reward) * p) / precision, precision
 
 
 def update(

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 from armfold.core import catalogue
 from armfold.core.bandits.adversarial import exp3, exp3_ix, exp3_p
 from armfold.core.bandits.bagged import bagged_linear
+from armfold.core.bandits.changepoint import glr_kl_ucb
+from armfold.core.bandits.discounted import d_ucb, discounted_ts
 from armfold.core.bandits.divergence import imed, kl_ucb, kl_ucb_pp
 from armfold.core.bandits.experts import exp4
 from armfold.core.bandits.greedy import epsilon_greedy
@@ -19,6 +21,7 @@ from armfold.core.bandits.thompson import beta_ts, gaussian_ts
 from armfold.core.bandits.tracking import track_and_stop
 from armfold.core.bandits.tsallis import tsallis_inf
 from armfold.core.bandits.ucb import moss, ucb1, ucb_v
+from armfold.core.bandits.window import sw_ucb
 from armfold.core.types import Bandit
 
 _STRUCTURE = ("arms", "features", "dtype")
@@ -75,6 +78,10 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm("imed", imed, "unit"),
         Algorithm("beta_ts", beta_ts, "unit"),
         Algorithm("gaussian_ts", gaussian_ts, "real"),
+        Algorithm("d_ucb", d_ucb, "unit"),
+        Algorithm("sw_ucb", sw_ucb, "unit"),
+        Algorithm("discounted_ts", discounted_ts, "unit"),
+        Algorithm("glr_kl_ucb", glr_kl_ucb, "unit"),
         Algorithm("exp3", exp3, "unit"),
         Algorithm("exp3_ix", exp3_ix, "unit"),
         Algorithm("exp3_p", exp3_p, "unit"),

@@ -65,7 +65,7 @@ def update(
     )
 
 
-def sw_ucb_index(state: State, *, xi: Scalar = 0.6, dtype: torch.dtype = torch.float32) -> Tensor:
+def sw_ucb_index(state: State, *, xi: Scalar = 0.1, dtype: torch.dtype = torch.float32) -> Tensor:
     """mean + sqrt(xi ln min(t, W) / n), [*B, K], with t the step about to be taken; +inf for arms not played in the
     window."""
     plain = _arms.State(*state[:2])
@@ -74,11 +74,11 @@ def sw_ucb_index(state: State, *, xi: Scalar = 0.6, dtype: torch.dtype = torch.f
     return _arms.unplayed_first(plain, _arms.mean(plain, dtype) + width)
 
 
-def sw_ucb(*, arms: int, window: int = 200, xi: Scalar = 0.6, dtype: torch.dtype = torch.float32) -> Bandit:
+def sw_ucb(*, arms: int, window: int = 500, xi: Scalar = 0.1, dtype: torch.dtype = torch.float32) -> Bandit:
     """Sliding-window UCB: UCB1 over the last `window` steps, sqrt(xi ln min(t, window) / n).
 
-    arms: K >= 2. window: an int >= 1, in steps; before it is full this is `ucb1` with c = xi. xi >= 0: a number or
-    a tensor [*B]. Rewards in [0, 1]. Raises ValueError for values outside.
+    arms: K >= 2. window: an int >= 1, in steps; before it is full this is `ucb1` with c = xi. xi >= 0 (above 0.5
+    in the proof): a number or a tensor [*B]. Rewards in [0, 1]. Raises ValueError for values outside.
     Source: Garivier and Moulines 2011, section 4.
     """
     check_size("arms", arms, low=2)

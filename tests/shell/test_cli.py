@@ -254,6 +254,38 @@ def test_contextual_learners_on_a_file(place: Path) -> None:
     assert all(float(row["optimal_rate"]) > 0.5 for row in read_csv(place / "run" / "summary.csv"))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["abrupt", "--period", 3],
+        ["abrupt", "--hazard", 0.2, "--arms", 2, "--p", 0.1, 0.9, 0.8, 0.2],
+        ["adversarial", "--gap", 0.25, "--growth", 1.3],
+        ["drifting", "--boundary", "reflect"],
+    ],
+    ids=lambda words: " ".join(map(str, words)),
+)
+def test_environments_that_change(words: list[object], place: Path) -> None:
+    assert armfold_command("bandit", *SMALL, "--quiet", "--algos", "ucb1", "--out", "run", "--env", *words) == 0
+    (row,) = read_csv(place / "run" / "summary.csv")
+    assert 0 < float(row["regret_mean"]) < 12
+
+
+def test_late_rewards_cost_what_is_played_before_they_come(place: Path) -> None:
+    for delay in (0, 1, 11):
+        words = ("--env", "delayed", "--delay", delay, "--p", 0, 1, "--algos", "ucb1", "--out", str(delay))
+        assert armfold_command("bandit", *SMALL, "--quiet", *words) == 0
+    plain, late, last = (float(read_csv(place / d / "summary.csv")[0]["regret_mean"]) for d in ("0", "1", "11"))
+    assert plain < late < last
+    assert 5 < last < 7  # of 12 steps, 11 and a blind one at random
+
+
+def test_rewards_of_every_arm_from_a_file(place: Path) -> None:
+    (place / "prices.csv").write_text("a,b,p0,p1\n0,1,1,0\n1,0,0,1\n0,2,1,0\n2,0,0,1\n")
+    words = ("--env", "prices.csv", "--context", "blocks", "--algos", "lin_ucb,lin_ts")
+    assert armfold_command("bandit", *SMALL, "--quiet", "--out", "run", *words) == 0
+    assert all(float(row["optimal_rate"]) > 0.5 for row in read_csv(place / "run" / "summary.csv"))
+
+
 MINE = """
     from functools import partial
 
@@ -407,6 +439,13 @@ BAD: dict[str, tuple[list[object], list[str]]] = {
     "agent seed too large": (["--agent-seed", 2**70], [r"\bagent_seed\b"]),
     "checkpoints never": (["--checkpoint-every", "nan"], [r"checkpoint_every"]),
     "negative spread": (["--env", "gaussian", "--std", -1], [r"\bstd\b.*-1"]),
+    "no period": (["--env", "abrupt", "--period", 0], [r"\bperiod\b.*\b0\b"]),
+    "hazard above 1": (["--env", "abrupt", "--hazard", 1.5], [r"\bhazard\b.*1\.5"]),
+    "half a phase": (["--env", "abrupt", "--arms", 2, "--p", 0.1, 0.2, 0.3], [r"\bp\b.*\b2\b.*\b3\b"]),
+    "phases that do not grow": (["--env", "adversarial", "--growth", 1], [r"\bgrowth\b.*\b1\.0"]),
+    "no gap": (["--env", "adversarial", "--gap", 0], [r"\bgap\b.*\b0\.0"]),
+    "gap above 1": (["--env", "adversarial", "--gap", 1.5], [r"\bgap\b.*1\.5"]),
+    "negative delay": (["--env", "delayed", "--delay", -1], [r"\bdelay\b.*-1"]),
     "contexts needed": (["--algos", "lin_ucb"], [r"lin_ucb.*context"]),
     "no such file": (["--env", "none.csv"], [r"env 'none.csv'"]),
     "bad CSV": (["--env", "bad.csv"], [r"bad.csv.*row 3.*'b'.*'oops'"]),
@@ -605,6 +644,7 @@ SETTINGS: dict[str, list[object]] = {
     "lists": ["--p", 0.1, 1e-9, "--mean", -1, 2.5, "--reward-range", -3, 4.5],
     "words": ["--label", 'a "quoted" \\ ü', "--env", "some/file.csv", "--out", "a b", "--max-memory", "2GiB"],
     "control characters": ["--label", "a\tb\nc\x7f"],
+    "changes": ["--period", 7, "--hazard", 1e-3, "--gap", 0.5, "--growth", 2, "--delay", 0, "--boundary", "reflect"],
     "switches": ["--quiet", "--profile", "--verbose", "--resume", "--dtype", "float64", "--compile", "off"],
     "tunables": ["--kl-ucb.c", 0, "--moss.horizon", 1000, "--lin-ts.scale", 1e-300],
 }

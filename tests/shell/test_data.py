@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from armfold.shell.choose import env_shape, make_env
-from armfold.shell.envs.data import Labelled, load_csv, load_digits, load_npz
+from armfold.shell.envs.data import Labelled, Rewarded, load_csv, load_digits, load_npz
 from tests.shell.helpers import learner, run
 
 X = np.array([[0.5, 1.0], [2.0, -3.0], [4.0, 1e-3], [0.0, 7.0]])
 Y = np.array([0, 2, 1, 0])
 GOOD = "a,b,y\n0.5,1,0\n2,-3,2\n4,1e-3,1\n0,7,0\n"
+P = np.array([[0.25, 1.0], [0.5, 0.0], [1.0, 0.75], [0.0, 0.125]])
+OWN = np.arange(24.0).reshape(4, 2, 3)
+CHANCES = "a,p1,b,p0\n0.5,1,1,0.25\n2,0,-3,0.5\n4,0.75,1e-3,1\n0,0.125,7,0\n"
 LABEL_FIRST = "y,b,a\n0,0.5,1\n2,2,-3\n1,4,1e-3\n0,0,7\n"
 
 
@@ -200,6 +203,108 @@ def test_bad_arrays_are_refused(arrays: dict[str, Any], message: str, tmp_path: 
         load_npz(path)
 
 
+# Rewards of every arm
+
+
+@pytest.mark.parametrize("kind", ["csv", "npz", "npz, lower case", "npz, other types"])
+def test_a_file_may_hold_the_expected_rewards(kind: str, tmp_path: Path) -> None:
+    if kind == "csv":
+        data = load_csv(csv(tmp_path, CHANCES))
+    elif kind == "npz":
+        data = load_npz(npz(tmp_path, X=X, P=P))
+    else:
+        data = load_npz(npz(tmp_path, x=X.astype(np.float32), p=P.astype(np.float16)))
+    assert isinstance(data, Rewarded)
+    assert data.x.dtype == data.p.dtype == torch.float32
+    assert torch.equal(data.x, torch.tensor(X, dtype=torch.float32))
+    assert torch.equal(data.p, torch.tensor(P, dtype=torch.float32))
+
+
+def test_whole_numbers_are_rewards_too(tmp_path: Path) -> None:
+    data = load_npz(npz(tmp_path, X=OWN, P=P.round().astype(int)))
+    assert isinstance(data, Rewarded)
+    assert torch.equal(data.x, torch.tensor(OWN, dtype=torch.float32))
+    assert torch.equal(data.p, torch.tensor(P.round(), dtype=torch.float32))
+
+
+def test_columns_are_rewards_only_where_nothing_is_the_label(tmp_path: Path) -> None:
+    labelled = "p0,p1,{}\n0.5,1,0\n2,-3,2\n4,1e-3,1\n0,7,0\n"
+    for name in ("y", "label"):
+        check_good(load_csv(csv(tmp_path, labelled.format(name))))
+    check_good(load_csv(csv(tmp_path, labelled.format("kind")), "kind"))
+    assert isinstance(load_csv(csv(tmp_path, "p0,kind\n0.5,0\n2,1\n")), Labelled)  # one column is no choice
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,p0,p2\n1,0,1\n", "p0 to p1"),
+        ("a,p1,p2\n1,0,1\n", "p0 to p1"),
+        ("a,p0,p1,p1\n1,0,1,1\n", "p0 to p1, once"),
+        ("a,p0,p1\n1,0,1\n1,0,1.5\n", "row 1, arm 1 of P .*1.5"),
+        ("a,p0,p1\n1,-0.5,1\n", "row 0, arm 0 of P .*-0.5"),
+        ("a,p0,p1\n1,0,nan\n", "row 2, column 'p1': 'nan'"),
+        ("a,p0,p1\n1,0,\n", "row 2, column 'p1': ''"),
+        ("p0,p1\n0,1\n", "one feature"),
+    ],
+    ids=["gap", "no p0", "twice", "above 1", "below 0", "NaN", "empty field", "no features"],
+)
+def test_bad_columns_of_rewards_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = csv(tmp_path, text)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}.*{message}"):
+        load_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"P": P}, r"X and y, or X and P.*\['p'\]"),
+        ({"X": X, "y": Y, "P": P}, r"X and y, or X and P.*'p', 'x', 'y'"),
+        ({"X": X, "P": P[:3]}, r"X .*\(4, 2\).*\(3, 2\)"),
+        ({"X": X[:, 0], "P": P}, r"X .*\(4,\)"),
+        ({"X": OWN[:, :1], "P": P}, r"X .*\(4, 1, 3\)"),
+        ({"X": OWN[None], "P": P[None]}, r"P .*\(1, 4, 2\)"),
+        ({"X": X, "P": P[:, 0]}, r"P .*\(4,\)"),
+        ({"X": X, "P": P[:, :1]}, r"P .*\(4, 1\)"),
+        ({"X": X, "P": P.astype(str)}, "P must"),
+        ({"X": X, "P": P * 1j}, "P must"),
+        ({"X": X, "P": np.where(P == 0.75, 1.5, P)}, "row 2, arm 1 of P .*1.5"),
+        ({"X": X, "P": np.where(P == 0.75, -0.5, P)}, "row 2, arm 1 of P .*-0.5"),
+        ({"X": X, "P": np.where(P == 0.75, np.nan, P)}, "row 2, arm 1 of P .*nan"),
+        ({"X": X, "P": np.where(P == 0.75, np.inf, P)}, "row 2, arm 1 of P .*inf"),
+        ({"X": np.where(X == 7, np.nan, X), "P": P}, "row 3, column 1 of X"),
+        ({"X": np.where(OWN == 23, np.inf, OWN), "P": P}, "row 3, arm 1, feature 2 of X"),
+        ({"X": X[:0], "P": P[:0]}, "at least one row"),
+    ],
+    ids=[
+        "no X",
+        "y and P",
+        "lengths differ",
+        "X a vector",
+        "X of other arms",
+        "P of three dimensions",
+        "P a vector",
+        "one arm",
+        "P text",
+        "P complex",
+        "above 1",
+        "below 0",
+        "NaN",
+        "infinity",
+        "NaN in X",
+        "infinity in X",
+        "empty",
+    ],
+)
+def test_bad_arrays_of_rewards_are_refused(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = npz(tmp_path, **arrays)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}.*{message}"):
+        load_npz(path)
+
+
+# Archives that are none
+
+
 class Payload:
     """Makes a folder when it is unpickled."""
 
@@ -269,6 +374,27 @@ def test_an_environment_shows_the_rows_of_the_file(tmp_path: Path) -> None:
         assert torch.equal(obs[0], obs[1])
         state, _ = env.pull(state, torch.zeros(2, dtype=torch.int64), torch.tensor(0))
     assert sorted(seen) == [([0.5, 1, 7], [1, 0]), ([2, -3, 8], [0, 1])]
+
+
+def test_rewards_become_an_environment(tmp_path: Path) -> None:
+    shown = {"shared": (2, 2), "blocks": (2, 4)}
+    for path in (csv(tmp_path, CHANCES), npz(tmp_path, X=X, P=P)):
+        assert {context: env_shape(make_env(str(path), {}, context=context)) for context in shown} == shown
+        env = make_env(str(path), {"arms": 17, "p": (0.5, 0.5)})
+        state = env.init(torch.zeros(2, dtype=torch.int64))
+        obs = env.observe(state)
+        assert obs is not None
+        row = [row.tolist() == obs[0].tolist() for row in torch.tensor(X, dtype=torch.float32)].index(True)
+        assert env.means(state).tolist() == P[row].tolist()
+
+
+def test_arms_may_have_features_of_their_own(tmp_path: Path) -> None:
+    path = npz(tmp_path, X=OWN, P=P)
+    assert env_shape(make_env(str(path), {})) == (2, 3)
+    result = run(learner("lin_ucb", arms=2, features=3), make_env(str(path), {}), steps=8, runs=64)
+    assert (result.regret <= 8 * 0.75).all()
+    with pytest.raises(ValueError, match=rf"{re.escape(str(path))}.*context .*'blocks'"):
+        make_env(str(path), {}, context="blocks")
 
 
 def test_digits_are_an_environment() -> None:

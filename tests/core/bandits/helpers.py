@@ -37,7 +37,12 @@ def make(form, **kwargs):
     return ALGORITHMS[name].make(**{"arms": K, **features, **options, **kwargs})
 
 
-MONTE_CARLO = {name for name in ALGORITHMS if make(name).policy.func is plain.sampled_policy}
+MONTE_CARLO = {name for name in ALGORITHMS if getattr(make(name).policy, "func", None) is plain.sampled_policy}
+
+
+def sampled(form):
+    """Whether its policy is a Monte Carlo estimate."""
+    return FORMS[form][0] in MONTE_CARLO
 
 
 def keys(batch, seed=0):

@@ -1,0 +1,113 @@
+"""Environments and learners from what a user types: every knob of every environment, and rewards that come late."""
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from armfold.core import random
+from armfold.core.bandits import ALGORITHMS, arms, ucb1
+from armfold.core.bandits.delay import Delayed
+from armfold.core.bandits.registry import Algorithm
+from armfold.core.envs import ENVIRONMENTS, abrupt, delayed
+from armfold.core.types import Bandit
+from armfold.shell import config
+from armfold.shell.choose import make_bandit, make_env
+from armfold.shell.describe import describe
+from armfold.shell.run.bandit import simulate
+from tests.shell.helpers import ARMS, FEATURES, break_off, run, same_result
+
+SIZES: dict[str, Any] = {"arms": ARMS, "features": FEATURES, "dtype": torch.float32}
+
+
+def test_every_knob_of_every_environment_is_an_option() -> None:
+    defaults = config.parse([])
+    for name, environment in ENVIRONMENTS.items():
+        if name in ("classification", "dataset"):  # which come from files
+            continue
+        for knob, parameter in inspect.signature(environment.make).parameters.items():
+            assert hasattr(defaults, knob), f"{name}: {knob}"
+            if knob not in ("arms", "p", "mean"):
+                assert getattr(defaults, knob) == parameter.default, f"{name}: {knob}"
+
+
+@pytest.mark.parametrize("name", ["classification", "dataset"])
+def test_environments_of_files_have_no_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown environment '{name}'"):
+        make_env(name, {})
+
+
+def test_probabilities_of_abrupt_arms_are_cut_into_phases() -> None:
+    given = make_env("abrupt", {"p": (0.1, 0.9, 0.8, 0.2), "arms": 2, "period": 5, "hazard": None})
+    assert describe(given) == describe(abrupt(p=((0.1, 0.9), (0.8, 0.2)), period=5))
+    with pytest.raises(ValueError, match=r"p .*2 numbers a phase.*got 3"):
+        make_env("abrupt", {"p": (0.1, 0.9, 0.8), "arms": 2})
+    with pytest.raises(ValueError, match=r"arms .*0"):
+        make_env("abrupt", {"p": (0.1, 0.9, 0.8), "arms": 0})
+
+
+# Late rewards
+
+
+def weighing_update(
+    state: arms.State,
+    rng: Tensor,
+    obs: Tensor | None,
+    action: Tensor,
+    reward: Tensor,
+    *,
+    propensity: Tensor | None = None,
+    available: Tensor | None = None,
+) -> arms.State:
+    """The reward over its propensity."""
+    weight = 1.0 if propensity is None else 1 / propensity
+    return arms.update(state, rng, obs, action, reward * weight, available=available)
+
+
+def weighing(*, arms: int) -> Bandit:
+    """A learner that weighs by propensities, as a user may write one."""
+    return ucb1(arms=arms)._replace(update=weighing_update)
+
+
+@pytest.mark.parametrize("name", ["ucb1", "beta_ts", "lin_ucb"])
+def test_learners_of_late_rewards_keep_what_they_need(name: str) -> None:
+    features = FEATURES if ALGORITHMS[name].contextual else None
+    sizes = {**SIZES, "features": features}
+    plain = make_bandit(ALGORITHMS[name], {}, **sizes).init(random.key(0))
+    assert type(make_bandit(ALGORITHMS[name], {}, delay=0, **sizes).init(random.key(0))) is type(plain)
+    state = make_bandit(ALGORITHMS[name], {}, delay=4, **sizes).init(random.key(0))
+    assert isinstance(state, Delayed)
+    assert type(state.learner) is type(plain)
+    assert state.steps.keys() == {"played_arm"} | ({"obs"} if features else set())
+    assert state.steps["played_arm"].shape == (4,)
+
+
+def test_propensities_are_kept_for_those_that_weigh_by_them() -> None:
+    late = make_bandit(Algorithm("mine", weighing, "unit"), {}, delay=4, **SIZES)
+    assert late.init(random.key(0)).steps.keys() == {"played_arm", "obs", "propensity"}
+    for name in {"exp3", "exp3_ix", "tsallis_inf"} & ALGORITHMS.keys():
+        late = make_bandit(ALGORITHMS[name], {}, delay=4, **SIZES)
+        assert "propensity" in late.init(random.key(0)).steps, name
+
+
+def test_a_run_with_late_rewards_goes_on_from_its_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    late = make_bandit(Algorithm("mine", weighing, "unit"), {}, delay=7, **{**SIZES, "features": None})
+    env = delayed(arms=ARMS, delay=7)
+    whole = run(late, env)
+    break_off(monkeypatch, tmp_path, 20, late, env)
+    assert same_result(run(late, env, checkpoint=tmp_path, resume=True), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["abrupt", "adversarial", "delayed"])
+def test_compiled_runs_agree_with_eager_ones(name: str) -> None:
+    options = {"arms": ARMS, "period": 7, "hazard": None, "gap": 0.25, "growth": 1.6, "delay": 7}
+    env, late = make_env(name, options), make_bandit(ALGORITHMS["ucb1"], {}, delay=7, **{**SIZES, "features": None})
+    learner = late if name == "delayed" else ucb1(arms=ARMS)
+    eager, compiled = (
+        simulate(learner, env, steps=60, runs=64, progress=False, compile=mode) for mode in ("off", "on")
+    )
+    assert torch.equal(eager.optimal, compiled.optimal)
+    torch.testing.assert_close(eager.regret, compiled.regret)
