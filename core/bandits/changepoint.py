@@ -82,8 +82,8 @@ def update(
     at = action.clamp(0, arms - 1) * window + (plays - 1) % window
     ring = masked.put(ring, at, torch.where(learned, total, masked.take(ring, at)))
     # The ring needs no clearing: its slots are read up to the plays since the restart.
-    restarted = (torch.where(changed, 0, each) for each in (pulls, reward_sum, age))
-    return State(*restarted, ring.reshape(state.past_sum.shape))
+    pulls, reward_sum, age = (torch.where(changed, 0, each) for each in (pulls, reward_sum, age))
+    return State(pulls, reward_sum, age, ring.reshape(state.past_sum.shape))
 
 
 def glr_kl_ucb_index(state: State, *, c: Scalar = 0.0, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -111,7 +111,7 @@ def threshold(state: State, *, delta: Scalar, dtype: torch.dtype = torch.float32
 
 
 def confidence(state: State, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The 1 - delta [*B], in [0, 1), up to which the rule would stop now."""
+    """The 1 - delta [*B], in [0, 1), up to which the rule would stop now. It may fall again after a stop."""
     error = torch.exp(threshold(state, delta=1.0, dtype=dtype) - evidence(state, dtype=dtype))
     return (1 - error).clamp(0, 1 - torch.finfo(dtype).eps)
 
@@ -143,7 +143,7 @@ def update(
     plain = _arms.update(_arms.State(*state[:2]), rng, obs, action, reward, available=available)
     learned = State(*plain, state.stopped_arm)
     enough = evidence(learned, dtype=dtype) > threshold(learned, delta=delta, dtype=dtype)
-    stops = enough & (state.stopped_arm < 0) & _arms.chosen(state.pulls, action, reward).any(-1)
+    stops = enough & _arms.chosen(state.pulls, action, reward).any(-1)
     return learned._replace(stopped_arm=torch.where(stops, recommend(learned), state.stopped_arm))
 
 

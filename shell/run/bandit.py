@@ -67,7 +67,8 @@ class _Gathered:
 
 
 @contextmanager
-def _threads(count: int, device: torch.device) -> Iterator[None]:
+def cpu_threads(count: int, device: torch.device) -> Iterator[None]:
+    """Let torch use `count` threads inside, where it runs on the CPU."""
     before = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(count)
@@ -298,7 +299,7 @@ def simulate(
     if reward_range is not None and tuple(reward_range) != (0.0, 1.0):
         bandit = core.rescale_rewards(bandit, *reward_range)
     keys = random.key(seed, device=where), random.key(agent_seed, device=where)
-    with _threads(threads, where), torch.no_grad():
+    with cpu_threads(threads, where), torch.no_grad():
         bandit, env = tensor_tunables(bandit, where), tensor_tunables(env, where)
         run = _Run(bandit, env, keys, first_run, runs, curve_steps(steps, points))
         layout = run.allocate(max_memory)

@@ -16,6 +16,7 @@ from armfold.core.envs.arms import pick
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.buffers import LANES
 from armfold.shell.compiled import tensor_tunables
+from armfold.shell.run.bandit import cpu_threads
 from armfold.shell.store.files import write_whole
 from armfold.shell.view.progress import track
 
@@ -53,8 +54,8 @@ def log_decisions(
     lane = torch.arange(lanes)
     keys = (random.key(seed if number is None else number) for number in (seed, agent_seed))
     rng, agent_rng = (random.fold_in(key.expand(lanes, 2), lane) for key in keys)
-    with torch.no_grad():
-        device = torch.device("cpu")
+    device = torch.device("cpu")
+    with cpu_threads(1, device), torch.no_grad():
         bandit, env = tensor_tunables(bandit, device), tensor_tunables(env, device)
         carry = core.init(bandit, env, rng, agent_rng=agent_rng)
         write_whole(path, lambda file: _write(file, bandit, env, carry, steps, runs, label, progress))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from armfold.core import random
 from armfold.core.bandits import ALGORITHMS, arms, ucb1
@@ -17,6 +18,7 @@ from armfold.shell import config
 from armfold.shell.choose import make_bandit, make_env
 from armfold.shell.describe import describe
 from armfold.shell.run.bandit import simulate
+from tests.purity import same_bits
 from tests.shell.helpers import ARMS, FEATURES, break_off, run, same_result
 
 SIZES: dict[str, Any] = {"arms": ARMS, "features": FEATURES, "dtype": torch.float32}
@@ -71,25 +73,29 @@ def weighing(*, arms: int) -> Bandit:
     return ucb1(arms=arms)._replace(update=weighing_update)
 
 
-@pytest.mark.parametrize("name", ["ucb1", "beta_ts", "lin_ucb"])
-def test_learners_of_late_rewards_keep_what_they_need(name: str) -> None:
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_can_wait_for_its_rewards(name: str) -> None:
     features = FEATURES if ALGORITHMS[name].contextual else None
-    sizes = {**SIZES, "features": features}
-    plain = make_bandit(ALGORITHMS[name], {}, **sizes).init(random.key(0))
-    assert type(make_bandit(ALGORITHMS[name], {}, delay=0, **sizes).init(random.key(0))) is type(plain)
-    state = make_bandit(ALGORITHMS[name], {}, delay=4, **sizes).init(random.key(0))
+    sizes, rng = {**SIZES, "features": features}, random.key(0)
+    plain, late = (make_bandit(ALGORITHMS[name], {}, delay=delay, **sizes) for delay in (0, 2))
+    obs = None if features is None else random.normal(random.key(1), (ARMS, FEATURES))
+    alone, state = plain.init(rng), late.init(rng)
     assert isinstance(state, Delayed)
-    assert type(state.learner) is type(plain)
-    assert state.steps.keys() == {"played_arm"} | ({"obs"} if features else set())
-    assert state.steps["played_arm"].shape == (4,)
+    assert state.steps.keys() - {"propensity"} == {"played_arm"} | ({"obs"} if features else set())
+    for _ in range(2):
+        state = late.update(state, rng, obs, torch.tensor(1), torch.tensor(0.5))
+        assert all(map(same_bits, pytree.tree_leaves(state.learner), pytree.tree_leaves(alone)))
+    state = late.update(state, rng, obs, torch.tensor(1), torch.tensor(0.5))
+    assert not all(map(same_bits, pytree.tree_leaves(state.learner), pytree.tree_leaves(alone)))
+    assert 0 <= late.select(state, rng, obs) < ARMS
 
 
 def test_propensities_are_kept_for_those_that_weigh_by_them() -> None:
-    late = make_bandit(Algorithm("mine", weighing, "unit"), {}, delay=4, **SIZES)
-    assert late.init(random.key(0)).steps.keys() == {"played_arm", "obs", "propensity"}
-    for name in {"exp3", "exp3_ix", "tsallis_inf"} & ALGORITHMS.keys():
-        late = make_bandit(ALGORITHMS[name], {}, delay=4, **SIZES)
-        assert "propensity" in late.init(random.key(0)).steps, name
+    weighs = {"exp3": True, "exp3_ix": True, "tsallis_inf": True, "ucb1": False, "beta_ts": False, "lin_ucb": False}
+    kinds = {name: ALGORITHMS[name] for name in weighs} | {"mine": Algorithm("mine", weighing, "unit")}
+    for name, algorithm in kinds.items():
+        late = make_bandit(algorithm, {}, delay=4, **SIZES)
+        assert ("propensity" in late.init(random.key(0)).steps) is weighs.get(name, True), name
 
 
 def test_a_run_with_late_rewards_goes_on_from_its_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

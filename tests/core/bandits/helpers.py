@@ -26,9 +26,7 @@ _MODELS = {
 # reach them all.
 FORMS = {name: (name, SMALL.get(name, {})) for name in ALGORITHMS}
 FORMS |= {f"{name}, {kind}": (name, _MODELS[kind]) for name in ("lin_ucb", "logistic_ts") for kind in _MODELS}
-FORMS |= {"glr_kl_ucb, local": ("glr_kl_ucb", {"restart": "local", **SMALL["glr_kl_ucb"]})} if (
-    "glr_kl_ucb" in ALGORITHMS
-) else {}
+FORMS |= {"glr_kl_ucb, local": ("glr_kl_ucb", {"restart": "local", **SMALL["glr_kl_ucb"]})}
 
 
 def make(form, **kwargs):
@@ -99,7 +97,7 @@ def lane(tree, *at):
 
 
 def spread(tree, lanes):
-    """A tree of one lane (the batch ()), `lanes` times."""
+    """A tree of any batch, `lanes` times: [lanes, *B]."""
     return tree_map(lambda x: x.expand(lanes, *x.shape) if isinstance(x, Tensor) else x, tree)
 
 

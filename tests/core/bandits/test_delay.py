@@ -158,6 +158,26 @@ def test_no_delay_is_the_learner_itself():
     assert same_bits(plain.reward, late.reward)
 
 
+@pytest.mark.parametrize(("name", "free"), [
+    *((name, True) for name in ("ucb1", "kl_ucb", "epsilon_greedy", "lin_ucb", "exp3", "exp3_ix", "tsallis_inf")),
+    *((name, False) for name in ("d_ucb", "sw_ucb", "exp3_p", "logistic_ucb")),
+])  # fmt: skip
+def test_rewards_may_come_in_any_order_for_those_whose_past_is_a_sum(name, free):
+    """What docs/bandits.md says: 200 lanes of 30 steps, learned from in their order and from last to first."""
+    options = {"features": D} if ALGORITHMS[name].contextual else {"window": 10} if name == "sw_ucb" else {}
+    bandit, laws, lanes = ALGORITHMS[name].make(arms=K, **options), [], (200,)
+    steps = [
+        (contexts(lanes, t), random.randint(keys(lanes, t), high=K), random.bernoulli(keys(lanes, 40 + t), t / 30))
+        for t in range(30)
+    ]
+    for order in (steps, steps[::-1]):
+        state = bandit.init(keys(lanes))
+        for obs, action, reward in order:
+            state = bandit.update(state, keys(lanes), obs, action, reward.float(), propensity=0.2 + action / 4)
+        laws.append(bandit.policy(state, keys(lanes), contexts(lanes, 99)))
+    assert torch.allclose(*laws, rtol=0, atol=1e-4) is free
+
+
 FULL = {"arms": K, "features": D, "masks": True, "propensities": True}
 
 
