@@ -77,13 +77,14 @@ def policy(
     return _law(*mixed(state.log_weights, gamma, available))
 
 
-def _learn(log_weights: Tensor, grown: Tensor, played: Tensor, chance: Tensor, gain: Tensor) -> Tensor:
-    """`grown` [*B, K] counted anew from their largest, with gain [*B] added where played; `log_weights` as they were
-    where no arm was, or by no chance [*B]."""
-    # Stacked, gain and flag are stored once for all arms; the compiler would work them out for each arm again.
-    gain, counted = torch.stack((gain, (played.any(-1) & (chance > 0)).to(gain.dtype))).unsqueeze(-1)
+def _learn(log_weights: Tensor, grown: Tensor, action: Tensor, counted: Tensor, gain: Tensor) -> Tensor:
+    """`grown` [*B, K] counted anew from their largest, with gain [*B] added to the action's; `log_weights` as they were
+    in lanes where not `counted`."""
+    # Stacked, as numbers of one kind, they are stored once; the compiler would work them out for each arm again.
+    gain, arm = torch.stack((gain, torch.where(counted, action, -1).to(gain.dtype))).unsqueeze(-1)
     centred = grown - grown.amax(-1, keepdim=True)
-    return torch.where(counted > 0, torch.where(played, centred + gain, centred), log_weights)
+    arms = torch.arange(grown.shape[-1], dtype=gain.dtype, device=gain.device)
+    return torch.where(arm < 0, log_weights, torch.where(arms == arm, centred + gain, centred))
 
 
 def _chance(
@@ -112,11 +113,11 @@ def update(
 ) -> State:
     """EXP3: the played arm's log-weight grows by gamma / K of its estimated reward, reward / probability."""
     _arms.check_select(state.log_weights, rng, obs, available)
-    played = _arms.chosen(state.log_weights, action, reward)
+    counted = _arms.counts(state.log_weights, action, reward)
     chance = _chance(state.log_weights, action, gamma, propensity, available)
-    rate = per_lane(gamma, chance.dtype, 0) / played.shape[-1]
+    rate = per_lane(gamma, chance.dtype, 0) / state.log_weights.shape[-1]
     gain = rate * reward.to(chance.dtype) / chance
-    return State(_learn(state.log_weights, state.log_weights, played, chance, gain))
+    return State(_learn(state.log_weights, state.log_weights, action, counted & (chance > 0), gain))
 
 
 def exp3(*, arms: int, gamma: Scalar = 0.07, dtype: torch.dtype = torch.float32) -> Bandit:
@@ -149,11 +150,11 @@ def update_ix(
 ) -> State:
     """EXP3-IX: the played arm's log-weight falls by 2 gamma times its loss over its probability plus gamma."""
     _arms.check_select(state.log_weights, rng, obs, available)
-    played = _arms.chosen(state.log_weights, action, reward)
+    counted = _arms.counts(state.log_weights, action, reward)
     chance = _chance(state.log_weights, action, 0.0, propensity, available)
     gamma = per_lane(gamma, chance.dtype, 0)
     gain = -2 * gamma * (1 - reward.to(chance.dtype)) / (chance + gamma)
-    return State(_learn(state.log_weights, state.log_weights, played, chance, gain))
+    return State(_learn(state.log_weights, state.log_weights, action, counted & (chance > 0), gain))
 
 
 def exp3_ix(*, arms: int, gamma: Scalar = 0.05, dtype: torch.dtype = torch.float32) -> Bandit:
@@ -220,11 +221,11 @@ def update_p(
     """EXP3.P: every available arm's log-weight grows by eta beta / probability, the played one's by its reward too."""
     gamma, eta, beta = rates_p(state.log_weights.shape[-1], horizon, delta, state.log_weights.dtype)
     law = policy(state, rng, obs, gamma=gamma, available=available)
-    played = _arms.chosen(state.log_weights, action, reward)
+    counted = _arms.counts(state.log_weights, action, reward)
     chance = _chance(state.log_weights, action, gamma, propensity, available)
     bonus = torch.where(law > 0, per_lane(eta * beta, law.dtype) / law, 0)
     gain = per_lane(eta, law.dtype, 0) * reward.to(law.dtype) / chance
-    return State(_learn(state.log_weights, state.log_weights + bonus, played, chance, gain))
+    return State(_learn(state.log_weights, state.log_weights + bonus, action, counted & (chance > 0), gain))
 
 
 def exp3_p(

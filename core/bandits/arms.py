@@ -39,6 +39,13 @@ def init(rng: Tensor, *, arms: int) -> State:
     )
 
 
+def counts(pulls: Tensor, action: Tensor, reward: Tensor) -> Tensor:
+    """Bool [*B]: whether a play counts, with a finite reward and an action in [0, K), for any `pulls` [*B, K]."""
+    check_action(action, pulls.shape[:-1])
+    check_reward(reward, pulls.shape[:-1])
+    return torch.isfinite(reward) & (action >= 0) & (action < pulls.shape[-1])
+
+
 def chosen(pulls: Tensor, action: Tensor, reward: Tensor) -> Tensor:
     """Bool [*B, K]: the arm that was played. All false for a reward that is not finite or an action outside
     [0, K), so that an update under this mask leaves such a lane unchanged."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from armfold.core.check import check_size
 from armfold.core.types import Logged
 
 _MOST_ARMS = 100_000
@@ -31,6 +32,8 @@ def read_log(
     arm. Other columns are passed over. arms: K, where the log does not show them all. Raises ValueError that names the
     row (a line of the file) and the column of a field that is missing or cannot be so.
     """
+    if arms is not None:
+        check_size("arms", arms, low=2)
     path = Path(path)
     header, rows = _read(path)
     names, per_arm = _context_columns(path, header, list(context))
@@ -41,16 +44,9 @@ def read_log(
     values = _numbers(path, header, rows, needed)
     _refuse(path, action, values[:, 0], (values[:, 0] >= 0) & (values[:, 0] % 1 == 0), "is not a whole number >= 0")
     _refuse(path, propensity, values[:, 2], (values[:, 2] > 0) & (values[:, 2] <= 1), "is not in (0, 1]")
-    shown = max(int(values[:, 0].max()) + 1, per_arm, 2)
-    arms = shown if arms is None else arms
-    least = per_arm or arms
-    _refuse(
-        path,
-        action,
-        values[:, 0],
-        values[:, 0] < min(arms, least, _MOST_ARMS),
-        f"is not one of {min(arms, least)} arms",
-    )
+    known = min(per_arm or _MOST_ARMS, arms or _MOST_ARMS)
+    _refuse(path, action, values[:, 0], values[:, 0] < known, f"is not one of {known} arms")
+    arms = arms or per_arm or max(int(values[:, 0].max()) + 1, 2)
     if per_arm not in (0, arms):
         raise ValueError(f"{path}: has contexts of {per_arm} arms, but arms is {arms}")
     obs = None

@@ -14,6 +14,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         f"effective sample size {evaluation.effective_sample_size:.1f} of {evaluation.rows} rows "
         f"({100 * evaluation.ess_share:.1f}%), largest weight {evaluation.largest_weight:.3g}"
     )
+    if any(line.estimator == "dm" for line in evaluation.lines):
+        caption += "\nintervals of dm leave out the error of its model"
     table = Table(
         title=f"{evaluation.policy}: reward a step, {100 * evaluation.level:g}% intervals",
         title_justify="left",

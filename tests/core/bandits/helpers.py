@@ -16,6 +16,9 @@ K, D = 3, 2
 # Sizes that a dozen steps fill, in place of the defaults: the middle of the second round, a ring gone round.
 SMALL = {"successive_halving": {"budget": 24}, "sw_ucb": {"window": 5}, "glr_kl_ucb": {"window": 5}}
 
+# Divide by the probability with which the arm was chosen.
+WEIGHS_BY_PROPENSITY = {"exp3", "exp3_ix", "exp3_p", "tsallis_inf", "exp4"}
+
 _MODELS = {
     "shared": {"model": "shared"},
     "hybrid": {"model": "hybrid"},
@@ -40,7 +43,7 @@ MONTE_CARLO = {name for name in ALGORITHMS if getattr(make(name).policy, "func",
 
 def sampled(form):
     """Whether its policy is a Monte Carlo estimate."""
-    return FORMS[form][0] in MONTE_CARLO
+    return among(form, MONTE_CARLO)
 
 
 def keys(batch, seed=0):
@@ -78,6 +81,10 @@ def arm_axes(form):
     three, five = (make(form, arms=arms).init(keys(()))._asdict() for arms in (3, 5))
     shapes = {field: (three[field].shape, five[field].shape) for field in three}
     return {f: next(i - len(a) for i in range(len(a)) if a[i] != b[i]) for f, (a, b) in shapes.items() if a != b}
+
+
+def among(form, names):
+    return FORMS[form][0] in names
 
 
 def same(left, right):
