@@ -35,6 +35,8 @@ def test_every_algorithm_and_environment_has_a_row() -> None:
     for algorithm in ALGORITHMS.values():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{algorithm.name}` |"))
         assert all(f"`{name}` ({default:g})" in row for name, default in algorithm.tunables.items()), row
+        assert all(f"`{name}` ({default})" in row for name, default in algorithm.choices.items()), row
+        assert f"| {algorithm.source} |" in row
 
 
 def test_links_lead_somewhere() -> None:
