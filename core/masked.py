@@ -96,7 +96,8 @@ def categorical(rng: Tensor, logits: Tensor, legal: Tensor | None = None) -> Ten
 def draw(rng: Tensor, weights: Tensor) -> Tensor:
     """An arm with probability proportional to its weight, by one uniform and a running sum: int64 [*B].
 
-    weights [*B, K] float, >= 0. Arms of weight 0 are never drawn; -1 where the weights sum to 0, inf or NaN.
+    weights [*B, K] float, >= 0. Arms of weight 0 are never drawn; -1 where the weights sum to 0 (or less than twice
+    the smallest normal number), inf or NaN.
     """
     check_key(rng, weights.shape[:-1])
     point = random.uniform(rng, dtype=weights.dtype)
@@ -109,5 +110,7 @@ def draw(rng: Tensor, weights: Tensor) -> Tensor:
         sums = list(itertools.accumulate(weights.unbind(-1)))
         total = sums[-1]
         drawn = sum(((point * total >= passed).to(weights.dtype) for passed in sums[:-1]), torch.zeros_like(total))
-    # The uniform is at most 1 - 2**-24, so that point * total stays below total under rounding: some arm passes it.
-    return torch.where((total > 0) & (total < torch.inf), drawn, -1).to(torch.int64)
+    # The uniform is at most 1 - 2**-24, so that point * total stays below total under rounding, and some arm passes it:
+    # but not where products have lost digits, and the last one may be rounded up.
+    least = 2 * torch.finfo(weights.dtype).tiny
+    return torch.where((total >= least) & (total < torch.inf), drawn, -1).to(torch.int64)

@@ -6,8 +6,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from armfold.core import masked, random, special
+from armfold.core import masked, special
 from armfold.core.bandits import arms as _arms
+from armfold.core.bandits.greedy import explore_or_exploit, explore_or_exploit_law
 from armfold.core.check import check_number, check_size
 from armfold.core.types import Bandit, Scalar, per_lane
 
@@ -107,10 +108,7 @@ def select(
     """A uniform arm with probability alpha, otherwise the arm of largest index: int64 [*B]."""
     _arms.check_select(state.pulls, rng, obs, available)
     index = glr_kl_ucb_index(state, c=c, dtype=dtype)
-    best = masked.argmax(index, random.fold_in(rng, 0), available)
-    any_arm = masked.argmax(torch.zeros_like(index), random.fold_in(rng, 1), available)
-    explore = random.bernoulli(random.fold_in(rng, 2), per_lane(alpha, dtype, 0))
-    return torch.where(explore, any_arm, best)
+    return explore_or_exploit(index, rng, per_lane(alpha, dtype, 0), available)
 
 
 def policy(
@@ -127,9 +125,7 @@ def policy(
     """Exact law of `select`, [*B, K]. `samples` is not used."""
     _arms.check_select(state.pulls, rng, obs, available)
     index = glr_kl_ucb_index(state, c=c, dtype=dtype)
-    any_arm = masked.argmax_probs(torch.zeros_like(index), available)
-    explore = per_lane(alpha, dtype)
-    return explore * any_arm + (1 - explore) * masked.argmax_probs(index, available)
+    return explore_or_exploit_law(index, alpha, available)
 
 
 def glr_kl_ucb(

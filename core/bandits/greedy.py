@@ -19,17 +19,18 @@ def exploration(pulls: Tensor, *, epsilon: Scalar, decay: Scalar, dtype: torch.d
     return (epsilon * torch.exp(-decay * torch.log(time))).clamp(max=1)
 
 
-def explore_or_exploit(value: Tensor, rng: Tensor, explore: Tensor, available: Tensor | None) -> Tensor:
-    """Any usable arm with probability explore [*B], otherwise one of largest value [*B, K]: int64 [*B]."""
+def explore_or_exploit(value: Tensor, rng: Tensor, explore: Scalar, available: Tensor | None) -> Tensor:
+    """Any usable arm with probability explore, a number or [*B], else one of largest value [*B, K]: int64 [*B]."""
     greedy = masked.argmax(value, random.fold_in(rng, 0), available)
     any_arm = masked.argmax(0 * value.clamp(-1, 1), random.fold_in(rng, 1), available)  # NaN stays NaN: never chosen
     return torch.where(random.bernoulli(random.fold_in(rng, 2), explore), any_arm, greedy)
 
 
-def explore_or_exploit_law(value: Tensor, explore: Tensor, available: Tensor | None) -> Tensor:
+def explore_or_exploit_law(value: Tensor, explore: Scalar, available: Tensor | None) -> Tensor:
     """Exact law of `explore_or_exploit`, [*B, K]."""
     any_arm = masked.argmax_probs(0 * value.clamp(-1, 1), available)
-    return explore.unsqueeze(-1) * any_arm + (1 - explore.unsqueeze(-1)) * masked.argmax_probs(value, available)
+    explore = per_lane(explore, value.dtype)
+    return explore * any_arm + (1 - explore) * masked.argmax_probs(value, available)
 
 
 def select(

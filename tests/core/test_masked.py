@@ -1,5 +1,5 @@
 """Choosing under a mask: laws, ties, NaN, nothing left. Statistical tests reject with probability 1e-6 each (fewer
-than 20, fixed keys)."""
+than 50, fixed keys)."""
 
 import math
 from collections.abc import Callable
@@ -178,7 +178,84 @@ def test_nothing_usable_gives_minus_one_and_zeros() -> None:
     assert not masked.ties(x, legal)[:3].any()
 
 
+# ---------------------------------------------------------------- draw
+
+WIDE = (2, 31, 32, 33, 50)  # arms: two ways to sum, which change over at 32
+MOST = 2**32 - 1  # a word that makes the uniform 1 - 2**-24 (1 - 2**-53 in float64)
+
+
+def some_weights(rows: int, arms: int, seed: int) -> Tensor:
+    """Weights [rows, arms] of any size, about half of them 0, but one."""
+    size, kept, one = (random.split(random.fold_in(random.key(seed), i), rows) for i in range(3))
+    weights = 10 ** random.uniform(size, (arms,), low=-3.0, high=3.0)
+    return weights * (random.bernoulli(kept, 0.5, (arms,)) | masked.one_hot(random.randint(one, high=arms), arms))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("arms", WIDE)
+def test_draw_follows_its_weights(arms: int, scale: float, dtype: torch.dtype) -> None:
+    weights = scale * (1 + torch.arange(arms, dtype=dtype) % 5) * (torch.arange(arms) % 3 != 2)
+    drawn = masked.draw(keys(N), weights.expand(N, arms))
+    assert drawn.dtype == torch.int64
+    assert fits(drawn, weights)
+
+
+@given(st.sampled_from(WIDE), st.integers(0, 10**6))
+def test_draw_is_the_first_arm_whose_running_sum_passes_the_uniform(arms: int, seed: int) -> None:
+    weights, rng = some_weights(20, arms, seed).double(), keys(20)
+    point = random.uniform(rng, dtype=torch.float64) * weights.sum(-1)
+    wanted = [next(i for i in range(arms) if sum(w[: i + 1]) > float(p)) for w, p in zip(weights.tolist(), point)]
+    assert masked.draw(rng, weights).tolist() == wanted
+
+
+@pytest.mark.parametrize("word", [0, MOST])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("arms", WIDE)
+def test_the_extreme_uniforms_draw_arms_that_weigh_something(
+    arms: int, dtype: torch.dtype, word: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of 0 at either end, sums of every fraction that rounding may meet, and the least that is drawn from."""
+    rows = some_weights(100, arms, 0).to(dtype)
+    least = torch.zeros(100, arms, dtype=dtype)
+    least[:, 0] = torch.linspace(2, 8, 100).to(dtype) * torch.finfo(dtype).tiny
+    monkeypatch.setattr(random, "_blocks", lambda rng, shape, first=0: (torch.full(rng.shape[:-1], word),) * 4)
+    for weights in (rows, least):
+        drawn = masked.draw(keys(100), weights)
+        assert (weights[range(100), drawn] > 0).all()
+        assert ((drawn >= 0) & (drawn < arms)).all()
+        assert word or torch.equal(drawn, (weights > 0).int().argmax(-1))
+
+
+@pytest.mark.parametrize("arms", WIDE)
+def test_draw_of_nothing_is_minus_one(arms: int) -> None:
+    weights = torch.ones(8, arms)
+    weights[0] = 0
+    weights[1, arms - 1] = NAN
+    weights[2, 0] = INF
+    weights[3] = 3e38
+    weights[4] = 0
+    weights[4, 0] = 1e-45
+    assert (masked.draw(keys(8), weights)[:5] == -1).all()
+    assert (masked.draw(keys(8), weights)[5:] >= 0).all()
+
+
 # ---------------------------------------------------------------- take and put
+
+
+@given(st.sampled_from([(), (3,), (2, 3)]), st.integers(1, 40), st.integers(0, 10**6))
+def test_one_hot_is_true_at_the_action_alone(batch: tuple[int, ...], arms: int, seed: int) -> None:
+    action = random.randint(random.key(seed), batch, low=-2, high=arms + 2)
+    hot = masked.one_hot(action, arms)
+    assert hot.dtype == torch.bool
+    assert hot.shape == (*batch, arms)
+    for row, a in zip(hot.reshape(-1, arms).tolist(), action.reshape(-1).tolist()):
+        assert row == [k == a for k in range(arms)]
+
+
+def test_one_hot_of_an_action_beyond_32_bits_is_false() -> None:
+    action = torch.tensor([2**32, 2**32 + 1, -(2**32), 2**63 - 1, -(2**63), 2**31])
+    assert not masked.one_hot(action, 4).any()
 
 
 @given(st.sampled_from([(), (3,), (2, 3)]), st.sampled_from([(), (2,), (2, 2)]), st.integers(0, 10**6))
@@ -224,6 +301,9 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "log_softmax": lambda rng, x, legal, action: masked.log_softmax(x, legal),
     "softmax": lambda rng, x, legal, action: masked.softmax(x, legal),
     "categorical": lambda rng, x, legal, action: masked.categorical(rng, x, legal),
+    "draw": lambda rng, x, legal, action: masked.draw(rng, masked.argmax_probs(x, legal)),
+    "draw of many": lambda rng, x, legal, action: masked.draw(rng, x.abs().repeat_interleave(9, -1)),
+    "one_hot": lambda rng, x, legal, action: masked.one_hot(action, 5),
     "take": lambda rng, x, legal, action: masked.take(x, action),
     "put": lambda rng, x, legal, action: masked.put(x, action, action.to(x.dtype)),
 }
@@ -234,7 +314,8 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 def test_functions_agree_in_every_variant(name: str, batch: tuple[int, ...], variants) -> None:
     lane = {(): (1, 1), (3,): (1,), (2, 3): ()}[batch]
     args = (keys(2, 3)[lane], X[lane], LEGAL[lane], ACTION[lane])
-    variants(FUNCTIONS[name], *args, batch=len(batch), traced=batch == (3,) or name in ("take", "put"))
+    traced = (batch == (3,) and name not in ("one_hot", "draw", "draw of many")) or name in ("take", "put")
+    variants(FUNCTIONS[name], *args, batch=len(batch), traced=traced)
 
 
 @pytest.mark.slow
@@ -251,13 +332,13 @@ def test_functions_are_pure(name: str) -> None:
     check_pure(FUNCTIONS[name], keys(2, 3), X, LEGAL, ACTION)
 
 
-@pytest.mark.parametrize("name", ["argmax", "categorical"])
+@pytest.mark.parametrize("name", ["argmax", "categorical", "draw"])
 def test_bad_keys_are_named(name: str) -> None:
     with pytest.raises(ShapeError, match=r"rng must be an int64 key .* got torch.float32 \(2, 3, 2\)"):
         FUNCTIONS[name](torch.zeros(2, 3, 2), X, LEGAL, ACTION)
 
 
-@pytest.mark.parametrize("name", ["argmax", "categorical"])
+@pytest.mark.parametrize("name", ["argmax", "categorical", "draw"])
 @pytest.mark.parametrize("batch", [(4,), (3,), (2, 4), ()])
 def test_keys_of_other_lanes_are_refused(name: str, batch: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"\(2, 3, 4\)|\(2, 3, 2\)"):

@@ -171,6 +171,47 @@ def test_skip_reads_one_element_of_a_draw(batch: tuple[int, ...]) -> None:
     assert torch.equal(random.uniform(random.skip(rng, each)), whole.gather(-1, each.unsqueeze(-1)).squeeze(-1))
 
 
+@given(INT64, INT64, st.integers(-(2**31), 2**31 - 1))
+@example(-1, 2**63 - 1, 1)
+def test_jump_skips_strides_of_2_to_the_32(seed: int, offset: int, times: int) -> None:
+    rng = torch.tensor([seed, offset])
+    wanted = [seed, signed(offset + times * 2**32)]
+    assert random.jump(rng, times).tolist() == random.jump(rng, torch.tensor(times)).tolist() == wanted
+    assert torch.equal(random.jump(rng, times), random.skip(rng, times * 2**32))
+
+
+def test_jump_takes_one_number_a_lane() -> None:
+    times = torch.tensor([[0, 7, -1], [2**31, 7, 3]])
+    rows = [[random.jump(lane, int(x)) for lane, x in zip(*row)] for row in zip(keys(2, 3), times)]
+    assert torch.equal(random.jump(keys(2, 3), times), torch.stack([torch.stack(row) for row in rows]))
+    assert torch.equal(random.jump(keys(2, 3), torch.tensor(5)), random.jump(keys(2, 3), 5))
+
+
+def test_draws_after_neighbouring_jumps_share_no_block() -> None:
+    """Nor would longer ones, below 2**32 blocks: the next jump lands right behind."""
+    words = [torch.stack(random._blocks(random.jump(random.key(3), t), (500,)), -1).tolist() for t in range(4)]
+    assert len({tuple(block) for blocks in words for block in blocks}) == 4 * 500
+    last = random.skip(random.key(3), 2**32 - 1)
+    assert torch.equal(random.bits(last, (2,))[1], random.bits(random.jump(random.key(3), 1)))
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        (1.0, "1.0"),
+        (True, "True"),
+        (None, "None"),
+        (torch.tensor(1.0), "torch.float32"),
+        (torch.tensor([1, 2, 3], dtype=torch.int32), "torch.int32"),
+        (torch.zeros(2, 3, dtype=torch.int64), r"\(2, 3\)"),
+    ],
+)
+@pytest.mark.parametrize(("name", "step"), [("times", random.jump), ("blocks", random.skip), ("data", random.fold_in)])
+def test_bad_steps_are_named(name: str, step: Callable[..., Tensor], times: object, told: str) -> None:
+    with pytest.raises(ShapeError, match=rf"{name} must be an int .*{told}"):
+        step(keys(3), times)
+
+
 @pytest.mark.parametrize("seed", [True, False, 1.0, "1", None, -(2**63) - 1, 2**64])
 def test_key_refuses_bad_seeds(seed: object) -> None:
     with pytest.raises(ValueError, match=r"seed must be an integer in .*, got " + str(seed)[:5].replace("1", "'?1")):
@@ -181,6 +222,7 @@ DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
     "fold_in": lambda rng: random.fold_in(rng, 5),
     "split": lambda rng: random.split(rng, 2).movedim(0, -1),
     "skip": lambda rng: random.skip(rng, 5),
+    "jump": lambda rng: random.jump(rng, 5),
     "bits": lambda rng: random.bits(rng, (4,)),
     "uniform": lambda rng: random.uniform(rng, (4,), low=-1.0, high=2.0),
     "uniform 2-d": lambda rng: random.uniform(rng, (2, 3), dtype=torch.float64),
@@ -200,6 +242,7 @@ SHAPED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # with a tensor [*B, 
     "beta": lambda rng, x: random.beta(rng, x, x + 1),
 }
 SLOW_TO_TRACE = {
+    "jump",
     "gamma",
     "beta",
     "uniform 2-d",
@@ -465,6 +508,7 @@ LANES = keys(256)
 STEPS = torch.stack([random.fold_in(LANES, t) for t in range(129)])  # [T, lanes, 2]
 TAGGED = [random.fold_in(STEPS[:-1], tag) for tag in range(3)]
 NEXT_SEEDS = torch.stack((torch.arange(32_769), torch.zeros(32_769, dtype=torch.int64)), -1)
+JUMPS = torch.stack([random.jump(LANES, t) for t in range(129)])
 NEIGHBOURS = {
     "lanes": (STEPS[:, :-1], STEPS[:, 1:]),
     "steps": (STEPS[:-1], STEPS[1:]),
@@ -472,6 +516,7 @@ NEIGHBOURS = {
     "tag of the next step": (TAGGED[2][:-1], TAGGED[0][1:]),
     "seeds": (NEXT_SEEDS[:-1], NEXT_SEEDS[1:]),
     "elements": (STEPS, random.skip(STEPS, 1)),
+    "jumps": (JUMPS[:-1], JUMPS[1:]),
 }
 
 

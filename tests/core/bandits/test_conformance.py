@@ -343,28 +343,42 @@ def test_bad_values_leave_their_lane_bitwise_unchanged(form):
         assert same(lane(learned, i), lane(state, i)), (action[i], reward[i])
 
 
-@every_form
+def taught(form):
+    """A state before and after a step of 6 lanes, and which of the arms were not played, bool [6, K]."""
+    state, obs, action, reward = played(form, (6,))
+    return state, make(form).update(state, keys((6,)), obs, action, reward), ~masked.one_hot(action, K)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if not among(form, FORGETS | COUNTS_FROM_THE_BEST)])
 def test_only_the_played_arm_changes(form):
     """What is common to all arms may change; of what each arm has of its own, only the played arm's."""
-    bandit, lanes = make(form), 6
-    state, obs, action, reward = played(form, (lanes,))
-    learned = bandit.update(state, keys((lanes,)), obs, action, reward)
-    other = ~masked.one_hot(action, K)
-    of_arms = {f: [getattr(s, f).movedim(axis, 1) for s in (state, learned)] for f, axis in arm_axes(form).items()}
-    if among(form, FORGETS):  # but what is known of no other arm grows
-        assert (learned.pulls[other] <= state.pulls[other]).all()
-        assert (learned.reward_sum[other] <= state.reward_sum[other]).all()
-        return
-    if "pulls" in state._fields:
-        assert (learned.pulls == state.pulls + ~other).all()
-    for field, (before, after) in of_arms.items():
-        if among(form, COUNTS_FROM_THE_BEST):
-            assert ((after - before)[~other] != (after - before)[other].reshape(lanes, -1)[:, 0]).all()
-            if form != "exp3_p":  # which is checked in test_adversarial.py: others move apart
-                left = (after - before)[other].reshape(lanes, -1)
-                torch.testing.assert_close(left, left[:, :1].expand_as(left), rtol=1e-4, atol=1e-5)
-        elif not (among(form, DROPS_ARMS) and field == "dropped_round"):
-            assert same(after[other], before[other]), field
+    state, learned, other = taught(form)
+    assert (learned.pulls == state.pulls + ~other).all()
+    for field, axis in arm_axes(form).items():
+        before, after = (getattr(s, field).movedim(axis, 1)[other] for s in (state, learned))
+        assert same(after, before) or (among(form, DROPS_ARMS) and field == "dropped_round"), field
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if among(form, FORGETS)])
+def test_what_forgets_learns_of_no_arm_but_the_played_one(form):
+    state, learned, other = taught(form)
+    assert (learned.pulls[other] <= state.pulls[other]).all()
+    assert (learned.reward_sum[other] <= state.reward_sum[other]).all()
+
+
+@pytest.mark.parametrize("name", sorted(COUNTS_FROM_THE_BEST))
+def test_the_weights_of_other_arms_move_alike(name):
+    """Or with EXP3.P, whose bonus is one over the probability, the further up the rarer they are."""
+    state, learned, other = taught(name)
+    moved = (learned[0] - state[0])[other].reshape(6, 2)
+    apart = moved[:, 0] - moved[:, 1]
+    assert ((learned[0] - state[0])[~other] != moved[:, 0]).all()
+    if name == "exp3_p":
+        law = make(name).policy(state, keys((6,)), None)[other].reshape(6, 2)
+        assert (apart * (law[:, 0] - law[:, 1]) <= 0).all()
+        assert (apart != 0).any()
+    else:
+        torch.testing.assert_close(apart, torch.zeros(6), rtol=0, atol=1e-5)
 
 
 # --- propensities

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import optimize, special, stats
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from armfold.core import masked, random
 from armfold.core.bandits import (
@@ -30,7 +30,6 @@ from armfold.core.bandits import (
 )
 from armfold.core.bandits.linear_models import linear_model
 from armfold.core.check import ShapeError
-from tests.purity import check_pure, same_bits
 
 K, D, LANES, N = 3, 4, 3, 20_000
 MODELS = {
@@ -48,9 +47,7 @@ def keys(batch, seed=0):
 
 def make(name, ridge=1.0, dtype=torch.float64):
     kind, *shared = MODELS[name].values()
-    return linear_model(
-        kind, arms=K, features=D, ridge=ridge, shared_features=shared[0] if shared else 0, dtype=dtype
-    )
+    return linear_model(kind, arms=K, features=D, ridge=ridge, shared_features=shared[0] if shared else 0, dtype=dtype)
 
 
 def rows(seed, n, batch=(LANES,), dtype=torch.float64):
@@ -189,82 +186,17 @@ def test_ucb_adds_standard_deviations_of_the_dense_posterior(name):
             assert probs[i].tolist() == (np.arange(K) == index.argmax()).tolist()
 
 
-# --- the state
-
-
-@pytest.mark.parametrize("name", ["disjoint", "hybrid", "hybrid of parts"])
-def test_only_the_played_arms_own_weights_change(name):
-    model, steps = make(name), rows(12, 9)
-    state = learn(model, model.init(keys((LANES,))), *(part[:-1] for part in steps))
-    x, action, y, _ = (part[-1] for part in steps)
-    after = model.learn(state, x, action, y, torch.ones(LANES), masked.one_hot(action, K))
-    arm = masked.one_hot(action, K)
-    for field in {"root", "mean", "cross"} & set(state._fields):
-        old, new = getattr(state, field), getattr(after, field)
-        assert torch.equal(old[~arm], new[~arm])
-        assert not torch.equal(old[arm], new[arm])
-
-
-@every
-@pytest.mark.parametrize("rule", [lin_ts, logistic_ucb])
-def test_bad_values_leave_their_lane_bitwise_unchanged(name, rule):
-    bandit = rule(arms=K, features=D, **MODELS[name])
-    x, action, y, _ = rows(13, 2, (7,), torch.float32)
-    state = bandit.update(bandit.init(keys((7,))), keys((7,)), x[0], action[0], y[0].sigmoid())
-    obs, action = x[1].clone(), torch.tensor([1, -1, K, 0, 2, 0, 1])
-    reward = torch.tensor([0.5, 0.5, 0.5, torch.nan, torch.inf, 0.5, 0.5])
-    obs[5, 0, 1], obs[6, 1, 2] = torch.inf, 1e30
-    after = bandit.update(state, keys((7,)), obs, action, reward)
-    for i in range(7):
-        unchanged = all(map(same_bits, lane(after, i), lane(state, i)))
-        assert unchanged == (i > 0), i
-    obs[0, 2] = torch.nan  # an arm that was not played
-    again = bandit.update(state, keys((7,)), obs, action, reward)
-    assert all(map(same_bits, tree_leaves(after), tree_leaves(again)))
-
-
-def a_step(name, rule):
-    """Learning and choosing, and what to call it with."""
-    bandit = rule(arms=K, features=D, **MODELS[name])
-    x, action, y, _ = rows(14, 3, (5,), torch.float32)
-    state, rng = bandit.init(keys((5,))), keys((5,), 1)
-    for t in range(2):
-        state = bandit.update(state, rng, x[t], action[t], y[t].sigmoid())
-
-    def step(state, rng, obs, action, reward):
-        learned = bandit.update(state, rng, obs, action, reward)
-        return learned, bandit.select(learned, rng, obs)
-
-    return step, state, rng, x[2], action[2], y[2].sigmoid()
-
-
-rules = pytest.mark.parametrize("rule", [lin_ts, logistic_ucb])
-
-
-@pytest.mark.parametrize("name", ["shared", "hybrid", "hybrid of parts"])
-@rules
-def test_lanes_agree_and_steps_are_pure(name, rule, variants):
-    variants(*a_step(name, rule), traced=False)
-    check_pure(*a_step(name, rule))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["shared", "hybrid", "hybrid of parts"])
-@rules
-def test_compiled_agrees(name, rule, variants):
-    variants(*a_step(name, rule), atol=1e-5, compiled=True)
-
-
 @pytest.mark.parametrize("make", [lin_ucb, lin_ts, linear_epsilon_greedy, square_cb, logistic_ucb, logistic_ts])
 def test_a_bad_model_is_refused_by_name(make):
-    with pytest.raises(ValueError, match="model .*'common'"):
+    with pytest.raises(ValueError, match=r"model .*'common'"):
         make(arms=K, features=D, model="common")
     for kind, value in (("disjoint", 1), ("shared", 1), ("hybrid", D), ("hybrid", D + 1), ("hybrid", -1)):
-        with pytest.raises(ValueError, match=f"shared_features .*{value}"):
+        with pytest.raises(ValueError, match=rf"shared_features .*{value}"):
             make(arms=K, features=D, model=kind, shared_features=value)
+    bandit = make(arms=K, features=D, model="hybrid", shared_features=1)
+    state = bandit.init(keys((2,)))
     with pytest.raises(ShapeError, match="obs "):
-        bandit = make(arms=K, features=D, model="hybrid", shared_features=1)
-        bandit.select(bandit.init(keys((2,))), keys((2,)), torch.zeros(2, K, D - 1))
+        bandit.select(state, keys((2,)), torch.zeros(2, K, D - 1))
 
 
 # --- logistic
@@ -346,8 +278,8 @@ def test_a_logistic_step_is_laplaces_over_all_weights(name):
 
 
 def test_logistic_posterior_is_near_the_batch_one():
-    """The mode and the curvature of 400 rewards at once, in 8 data sets. Measured: means off by 0.18 standard deviations
-    (root mean square), at most 0.38."""
+    """The mode and the curvature of 400 rewards at once, in 8 data sets. Measured: means off by 0.18 standard
+    deviations (root mean square), at most 0.38."""
     made, lanes, n = np.random.default_rng(17), 8, 400
     x, truth = made.normal(size=(n, lanes, D)), np.array([1.0, -1.0, 0.5, 0.0])
     y = (made.uniform(size=(n, lanes)) < special.expit(x @ truth)).astype(float)
@@ -445,7 +377,8 @@ def test_bagged_policy_counts_the_votes_of_its_heads():
     state = bagged.State(torch.zeros(3, dtype=torch.int64), torch.ones(4, 3, 1, 1), mean)
     bandit, x = bagged_linear(arms=3, features=1, heads=4), torch.ones(3, 1)
     assert bandit.policy(state, random.key(0), x).tolist() == [0.375, 0.5, 0.125]
-    assert bandit.policy(state, random.key(0), x, available=torch.tensor([True, False, True])).tolist() == [0.625, 0, 0.375]
+    without = bandit.policy(state, random.key(0), x, available=torch.tensor([True, False, True]))
+    assert without.tolist() == [0.625, 0, 0.375]
     assert bandit.policy(state, random.key(0), -x)[1] == pytest.approx(1 / 8 + 1 / 4)
 
 

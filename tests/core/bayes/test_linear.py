@@ -221,9 +221,7 @@ def fold(root, mean, x, y):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("dtype", "sd_error", "mean_error"), [(torch.float32, 0.05, 0.5), (torch.float64, 1e-6, 1e-6)]
-)
+@pytest.mark.parametrize(("dtype", "sd_error", "mean_error"), [(torch.float32, 0.05, 0.5), (torch.float64, 1e-6, 1e-6)])
 def test_a_million_updates(dtype, sd_error, mean_error):
     """64 features, neighbours correlated by 0.9. Measured: standard deviations within 9e-5 and means within 0.08 of
     them in float32, 6e-14 and 8e-11 in float64."""
