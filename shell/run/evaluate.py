@@ -14,6 +14,7 @@ from armfold.core.check import check_number, check_seed, check_size
 from armfold.core.ope.estimate import mean as mean_of
 from armfold.core.types import Logged
 from armfold.shell.choose import suggest
+from armfold.shell.run.bandit import cpu_threads
 from armfold.shell.run.target import Policy, Range, find_target
 
 ESTIMATORS = ("ips", "snips", "dm", "dr", "switch_dr", "replay")
@@ -95,7 +96,7 @@ def evaluate(
     ope.check_logged(logged, arms)
     _check_rewards(logged.reward, reward_range)
     rng = random.key(seed, device=logged.action.device)
-    with torch.no_grad():
+    with cpu_threads(1, logged.action.device), torch.no_grad():
         rows, target, bandit = find_target(logged, policy, arms, random.fold_in(rng, 0), reward_range, train_share)
         ope.check_target(target)
         names = list(dict.fromkeys(estimators))

@@ -16,7 +16,10 @@ from armfold.shell.choose import find_algorithm, import_function, make_bandit
 Policy = str | Tensor | Callable[[Tensor | None, int], Tensor]
 Range = tuple[float, float]
 
-_ROWS = 256  # rows whose probabilities a contextual learner is asked for at a time
+_ROWS = 1024  # rows whose probabilities a contextual learner is asked for at a time
+# Draws for learners without a closed form. Estimates are means over rows of what is linear in the probabilities: a row
+# of its own needs few draws, but one law for all rows needs many.
+_SAMPLES_OF_A_ROW, _SAMPLES_OF_ALL = 64, 2**14
 
 
 def find_target(
@@ -45,7 +48,8 @@ def find_target(
         )
     train, rest = _rows(logged, slice(first)), _rows(logged, slice(first, None))
     state = warm_start(bandit, bandit.init(random.fold_in(rng, 0)), random.fold_in(rng, 1), train)
-    return rest, _probabilities(bandit, state, random.fold_in(rng, 2), rest, arms), bandit
+    seen = rest if find_algorithm(policy).contextual else rest._replace(obs=None)  # else one law serves all rows
+    return rest, _probabilities(bandit, state, random.fold_in(rng, 2), seen, arms), bandit
 
 
 def _shaped(values: Any, shape: tuple[int, int], name: str) -> Tensor:
@@ -84,12 +88,12 @@ def _probabilities(bandit: Bandit, state: Any, rng: Tensor, rows: Logged, arms: 
     """The law of a learner that no longer learns, in the context of each row: [n, K]."""
     n = len(rows.action)
     if rows.obs is None:
-        return bandit.policy(state, rng).double().expand(n, arms)
+        return bandit.policy(state, rng, samples=_SAMPLES_OF_ALL).double().expand(n, arms)
     laws = []
     for start in range(0, n, _ROWS):
         obs = rows.obs[start : start + _ROWS]
         lanes = len(obs)
         row = torch.arange(start, start + lanes, device=obs.device)
         states = pytree.tree_map(lambda x, lanes=lanes: x.expand(lanes, *x.shape), state)
-        laws.append(bandit.policy(states, random.fold_in(rng.expand(lanes, 2), row), obs))
+        laws.append(bandit.policy(states, random.fold_in(rng.expand(lanes, 2), row), obs, samples=_SAMPLES_OF_A_ROW))
     return torch.cat(laws).double()
