@@ -1,6 +1,5 @@
 """Contexts with labels or rewards, for environments: scikit-learn's digits, a CSV or an NPZ file."""
 
-import csv
 import re
 import zipfile
 from pathlib import Path
@@ -10,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LARGEST = float(np.finfo(np.float32).max)
-
+from armfold.shell.store.tables import LARGEST, number, read_table
 
 _MOST_CLASSES = 1000  # that a small data set may name
 
@@ -45,16 +43,14 @@ def load_csv(path: Path, label: str | None = None) -> Labelled | Rewarded:
     Where no column is named so, but there are p0, p1, ..., these are the expected rewards of the arms.
     Raises ValueError that names the row and the column of a field that is missing, not a number, or not finite.
     """
-    header, rows = _table(path)
+    header, rows = read_table(path)
     rewards = [] if label is not None or {"y", "label"} & set(header) else _reward_columns(path, header)
     labels = [] if rewards else [_label_column(path, header, label)]
     names, numbers = [], np.zeros((len(rows), len(header)), dtype=np.float64)
     for i, row in enumerate(rows):
-        if len(row) != len(header):
-            raise ValueError(f"{path}: row {i + 2} has {len(row)} fields, the header has {len(header)}")
         for j, field in enumerate(row):
             if j not in labels:
-                numbers[i, j] = _number(path, i + 2, header[j], field)
+                numbers[i, j] = number(path, i + 2, header[j], field)
             elif field.strip().lower() in ("", "nan"):
                 raise ValueError(f"{path}: row {i + 2}, column {header[j]!r}: the label is missing")
             else:
@@ -63,8 +59,8 @@ def load_csv(path: Path, label: str | None = None) -> Labelled | Rewarded:
     if rewards:
         return _rewarded(str(path), x, numbers[:, rewards])
     classes = sorted(set(names), key=lambda name: (not name.lstrip("-").isdigit(), len(name), name))
-    number = {name: k for k, name in enumerate(classes)}
-    return _labelled(str(path), x, np.array([number[name] for name in names]), classes)
+    position = {name: k for k, name in enumerate(classes)}
+    return _labelled(str(path), x, np.array([position[name] for name in names]), classes)
 
 
 def load_npz(path: Path) -> Labelled | Rewarded:
@@ -98,28 +94,14 @@ def load_npz(path: Path) -> Labelled | Rewarded:
     return _labelled(str(path), x, y, [str(k) for k in range(int(y.max(initial=0)) + 1)])
 
 
-def _table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of a CSV file, at least one."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
-    while rows and not rows[-1]:
-        rows.pop()  # blank lines at the end
-    if len(rows) < 2:
-        raise ValueError(f"{path}: needs a header and at least one row, has {len(rows)} lines")
-    return rows[0], rows[1:]
-
-
 def _reward_columns(path: Path, header: list[str]) -> list[int]:
     """Where p0, p1, ... are; none where there are fewer than two of them."""
     found = {name for name in header if re.fullmatch(r"p\d+", name)}
     if len(found) < 2:
         return []
     wanted = [f"p{k}" for k in range(len(found))]
-    if found != set(wanted) or len(set(header)) < len(header):
-        raise ValueError(f"{path}: columns of rewards must be {wanted[0]} to {wanted[-1]}, once each, got {header}")
+    if found != set(wanted):
+        raise ValueError(f"{path}: columns of rewards must be {wanted[0]} to {wanted[-1]}, got {header}")
     return [header.index(name) for name in wanted]
 
 
@@ -131,20 +113,10 @@ def _label_column(path: Path, header: list[str], label: str | None) -> int:
     return next((header.index(name) for name in ("y", "label") if name in header), len(header) - 1)
 
 
-def _number(path: Path, row: int, column: str, field: str) -> float:
-    try:
-        value = float(field)
-    except ValueError:
-        raise ValueError(f"{path}: row {row}, column {column!r}: {field!r} is not a number") from None
-    if not abs(value) <= _LARGEST:
-        raise ValueError(f"{path}: row {row}, column {column!r}: {field!r} is not finite in float32")
-    return value
-
-
 def _check_features(source: str, x: "np.ndarray[Any, Any]") -> None:
     if 0 in x.shape:
         raise ValueError(f"{source}: needs at least one row and one feature, got X {x.shape}")
-    wrong = np.argwhere(~(np.abs(x) <= _LARGEST))
+    wrong = np.argwhere(~(np.abs(x) <= LARGEST))
     if len(wrong):
         row, *place = wrong[0]
         where = f"column {place[0]}" if len(place) == 1 else f"arm {place[0]}, feature {place[1]}"

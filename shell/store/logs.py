@@ -1,6 +1,5 @@
 """Logs of decisions in CSV files, as `armfold bandit --log-decisions` or anyone else writes them."""
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +10,9 @@ import torch
 
 from armfold.core.check import check_size
 from armfold.core.types import Logged
+from armfold.shell.store.tables import number, read_table
 
 _MOST_ARMS = 100_000
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 def read_log(
@@ -35,7 +34,7 @@ def read_log(
     if arms is not None:
         check_size("arms", arms, low=2)
     path = Path(path)
-    header, rows = _read(path)
+    header, rows = read_table(path)
     names, per_arm = _context_columns(path, header, list(context))
     needed = [action, reward, propensity, *names]
     for name in needed:
@@ -57,25 +56,6 @@ def read_log(
     return Logged(obs, decided.to(torch.int64), paid, chance), arms
 
 
-def _read(path: Path) -> tuple[list[str], list[list[str]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
-    while rows and not rows[-1]:
-        rows.pop()  # blank lines at the end
-    if len(rows) < 2:
-        raise ValueError(f"{path}: needs a header and at least one row, has {len(rows)} lines")
-    header = [name.strip() for name in rows[0]]
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise ValueError(f"{path}: column {twice[0]!r} is there twice")
-    return header, rows[1:]
-
-
 def _context_columns(path: Path, header: list[str], named: list[str]) -> tuple[list[str], int]:
     """The columns of the context, and how many arms have their own (0: all share it)."""
     if named:
@@ -95,27 +75,8 @@ def _context_columns(path: Path, header: list[str], named: list[str]) -> tuple[l
 
 
 def _numbers(path: Path, header: list[str], rows: list[list[str]], columns: list[str]) -> "np.ndarray[Any, Any]":
-    at = [header.index(name) for name in columns]
-    values = np.empty((len(rows), len(columns)))
-    for i, row in enumerate(rows):
-        if len(row) != len(header):
-            raise ValueError(f"{path}: row {i + 2} has {len(row)} fields, the header has {len(header)}")
-        try:
-            values[i] = [float(row[j]) for j in at]
-        except ValueError:
-            name, field = next((header[j], row[j]) for j in at if not _is_number(row[j]))
-            raise ValueError(f"{path}: row {i + 2}, column {name!r}: {field!r} is not a number") from None
-    for j, name in enumerate(columns):
-        _refuse(path, name, values[:, j], np.abs(values[:, j]) <= _LARGEST, "is not finite in float32")
-    return values
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
+    at = [(header.index(name), name) for name in columns]
+    return np.array([[number(path, i + 2, name, row[j]) for j, name in at] for i, row in enumerate(rows)])
 
 
 def _refuse(

@@ -240,7 +240,7 @@ def test_columns_are_rewards_only_where_nothing_is_the_label(tmp_path: Path) -> 
     [
         ("a,p0,p2\n1,0,1\n", "p0 to p1"),
         ("a,p1,p2\n1,0,1\n", "p0 to p1"),
-        ("a,p0,p1,p1\n1,0,1,1\n", "p0 to p1, once"),
+        ("a,p0,p1,p1\n1,0,1,1\n", "'p1' is there twice"),
         ("a,p0,p1\n1,0,1\n1,0,1.5\n", "row 1, arm 1 of P .*1.5"),
         ("a,p0,p1\n1,-0.5,1\n", "row 0, arm 0 of P .*-0.5"),
         ("a,p0,p1\n1,0,nan\n", "row 2, column 'p1': 'nan'"),
