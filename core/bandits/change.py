@@ -24,12 +24,12 @@ def _arms(state: State) -> int:
     return int(state.shape[-1])
 
 
-def _arm_axis(name: str, old: Tensor, fresh: Tensor, lanes: int, sizes: tuple[int, int]) -> int | None:
+def _arm_axis(name: str, old: Tensor, fresh: Tensor, sizes: tuple[int, int]) -> int | None:
     """The axis of the arms, of which there are `sizes` in old and in fresh; None for a tensor without arms or without
     a change. Raises ShapeError where the two differ in anything else."""
-    axes = [axis for axis in range(old.ndim) if old.ndim == fresh.ndim and old.shape[axis] != fresh.shape[axis]]
+    axes = [axis for axis, pair in enumerate(zip(old.shape, fresh.shape)) if pair[0] != pair[1]]
     alike = old.ndim == fresh.ndim and old.dtype == fresh.dtype and len(axes) <= 1
-    if not alike or any(axis < lanes or (old.shape[axis], fresh.shape[axis]) != sizes for axis in axes):
+    if not alike or any((old.shape[axis], fresh.shape[axis]) != sizes for axis in axes):
         raise ShapeError(
             f"{name} must be as bandit has it but for the number of arms, "
             f"got {old.dtype} {tuple(old.shape)} against {fresh.dtype} {tuple(fresh.shape)}"
@@ -37,16 +37,16 @@ def _arm_axis(name: str, old: Tensor, fresh: Tensor, lanes: int, sizes: tuple[in
     return axes[0] if axes else None
 
 
-def _change(change: Callable[..., Tensor], name: str, old: Any, fresh: Any, lanes: int, sizes: tuple[int, int]) -> Any:
+def _change(change: Callable[..., Tensor], name: str, old: Any, fresh: Any, sizes: tuple[int, int]) -> Any:
     """`old` with change(name, tensor, fresh tensor, axis of the arms) for each of its tensors, however nested."""
     if type(old) is not type(fresh):
         raise ShapeError(f"{name} must be of bandit's algorithm, a {type(fresh)}, got {type(old)}")
     if isinstance(old, Tensor):
-        return change(name, old, fresh, _arm_axis(name, old, fresh, lanes, sizes))
+        return change(name, old, fresh, _arm_axis(name, old, fresh, sizes))
     fields, fresh_fields = (x if isinstance(x, dict) else x._asdict() for x in (old, fresh))
     if fields.keys() != fresh_fields.keys():
         raise ShapeError(f"{name} must have what bandit keeps, {list(fresh_fields)}, got {list(fields)}")
-    changed = {key: _change(change, f"{name}.{key}", fields[key], fresh_fields[key], lanes, sizes) for key in fields}
+    changed = {key: _change(change, f"{name}.{key}", fields[key], fresh_fields[key], sizes) for key in fields}
     return changed if isinstance(old, dict) else type(old)(**changed)
 
 
@@ -68,7 +68,7 @@ def add_arms(bandit: Bandit, state: State, rng: Tensor) -> State:
     sizes = (_arms(state), _arms(fresh))
     if sizes[0] > sizes[1]:
         raise ValueError(f"bandit must have no fewer arms than state, got {sizes[1]} against {sizes[0]}")
-    return _change(_grown, "state", state, fresh, rng.ndim - 1, sizes)
+    return _change(_grown, "state", state, fresh, sizes)
 
 
 def _shrunk(name: str, old: Tensor, fresh: Tensor, axis: int | None, *, kept: Tensor, moved: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def remove_arms(bandit: Bandit, state: State, rng: Tensor, *, removed: Sequence[
     kept = torch.tensor(keep, device=rng.device)
     # Where each arm goes, -1 for those removed; a -1, which says "no arm", reads the last place and stays.
     moved = torch.tensor([keep.index(arm) if arm in keep else -1 for arm in range(arms)] + [-1], device=rng.device)
-    return _change(partial(_shrunk, kept=kept, moved=moved), "state", state, fresh, rng.ndim - 1, sizes)
+    return _change(partial(_shrunk, kept=kept, moved=moved), "state", state, fresh, sizes)
 
 
 def warm_start(bandit: Bandit, state: State, rng: Tensor, logged: Logged) -> State:

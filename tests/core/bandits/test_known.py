@@ -10,7 +10,17 @@ from scipy.optimize import brentq
 from sklearn.linear_model import Ridge
 
 from armfold.core import random
-from armfold.core.bandits import divergence, epsilon_greedy, lin_ts, lin_ucb, linear, quantile, thompson, ucb
+from armfold.core.bandits import (
+    divergence,
+    epsilon_greedy,
+    lin_ts,
+    lin_ucb,
+    linear,
+    linear_models,
+    quantile,
+    thompson,
+    ucb,
+)
 from armfold.core.bandits.arms import State
 from tests import oracle
 
@@ -176,8 +186,9 @@ def linear_run(dtype, ridge, steps=200):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-11)])
 def test_linear_posteriors_are_ridge_regression(dtype, tolerance, ridge):
     state, obs, data = linear_run(dtype, ridge)
-    mean, variance = (out.numpy() for out in linear.scores(state, obs))
-    index = linear.ucb_index(state, obs, alpha=0.7).numpy()
+    mean, variance = linear_models.score_disjoint(state, obs)
+    index = linear.ucb_index(mean, variance, alpha=0.7).numpy()
+    mean, variance = mean.numpy(), variance.numpy()
     assert min(len(y) for _, y in data) > 10
     assert state.pulls.tolist() == [len(y) for _, y in data]
     for k, (x, y) in enumerate(data):
@@ -195,11 +206,11 @@ def test_linear_thompson_sampling_draws_from_the_posterior():
     """P(arm 0 is chosen of two), against the normal law of the difference of scores: 5 standard errors in 50,000."""
     lanes, scale = 50_000, 3.0
     state, obs, _ = linear_run(torch.float32, 1.0, steps=12)
-    state, obs = linear.State(*(leaf[:2] for leaf in state)), obs[:2]
-    (m0, m1), (v0, v1) = (out.double().numpy() for out in linear.scores(state, obs))
+    state, obs = linear_models.State(*(leaf[:2] for leaf in state)), obs[:2]
+    (m0, m1), (v0, v1) = (out.double().numpy() for out in linear_models.score_disjoint(state, obs))
     wanted = (1 + math.erf((m0 - m1) / math.sqrt(2 * scale**2 * (v0 + v1)))) / 2
     assert 0.05 < wanted < 0.95
-    many = linear.State(*(leaf.expand(lanes, *leaf.shape) for leaf in state))
+    many = linear_models.State(*(leaf.expand(lanes, *leaf.shape) for leaf in state))
     bandit = lin_ts(arms=2, features=4, scale=scale)
     drawn = bandit.select(many, random.split(random.key(3), lanes), obs.expand(lanes, 2, 4))
     assert abs((drawn == 0).double().mean() - wanted) < 5 * math.sqrt(wanted * (1 - wanted) / lanes)
