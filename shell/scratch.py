@@ -19,8 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.compile_utils import fx_graph_cse
-from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
 Shape = tuple[int, ...]
 _ALLOCATE = "empty_strided_cpu"
@@ -65,6 +63,8 @@ class Reusing:
         self.arguments = arguments
 
     def _compile(self, graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+        from torch._inductor.compile_fx import compile_fx  # two seconds to import: here, where it is needed
+
         known = len(_programs())
         run: Callable[..., Any] = compile_fx(  # type: ignore[assignment]
             graph, inputs, inner_compile=_compile_without_repeats, config_patches={"size_asserts": False}
@@ -85,6 +85,9 @@ class Reusing:
 
 
 def _compile_without_repeats(graph: torch.fx.GraphModule, inputs: Sequence[Tensor], **settings: Any) -> Any:
+    from torch._functorch.compile_utils import fx_graph_cse
+    from torch._inductor.compile_fx import compile_fx_inner
+
     graph.graph = fx_graph_cse(graph.graph)
     graph.recompile()
     return compile_fx_inner(graph, inputs, **settings)
