@@ -45,7 +45,7 @@ def init(
     if features:
         steps["obs"] = torch.zeros((*ring, arms, features), dtype=dtype, device=device)
     if masks:
-        steps["available"] = torch.ones((*ring, arms), dtype=torch.int8, device=device)
+        steps["available"] = torch.zeros((*ring, arms), dtype=torch.int8, device=device)
     if propensities:
         steps["propensity"] = torch.ones(ring, dtype=dtype, device=device)
     return Delayed(bandit.init(rng), torch.zeros(ring[:-1], dtype=torch.int64, device=device), steps)

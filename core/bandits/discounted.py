@@ -79,7 +79,7 @@ def d_ucb(*, arms: int, gamma: Scalar = 0.9975, xi: Scalar = 0.02, dtype: torch.
 def discounted_ts(
     *,
     arms: int,
-    gamma: Scalar = 0.9975,
+    gamma: Scalar = 0.999,
     prior_a: Scalar = 1.0,
     prior_b: Scalar = 1.0,
     dtype: torch.dtype = torch.float32,

@@ -141,17 +141,13 @@ def test_a_masked_batch_is_its_lanes_one_by_one_and_its_vmap(form, variants):
     variants(step, state, keys((4,), 9), obs, action, reward, some((4,)), traced=False)
 
 
-def test_a_masked_step_traces(variants):
-    """The rest in slow tests."""
-    state, obs, action, reward = played("exp3_p", (4,))
-    step = partial(masked_step, bandit=make("exp3_p"))
+MASKED_TRACE = "exp3_p"  # here, as it does the most with a mask; the rest in slow tests
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == MASKED_TRACE else pytest.mark.slow) for name in ALGORITHMS]
+)
+def test_a_masked_step_traces(name, variants):
+    state, obs, action, reward = played(name, (4,))
+    step = partial(masked_step, bandit=make(name))
     variants(step, state, keys((4,), 9), obs, action, reward, some((4,)), atol=1e-5, batch=0)
-
-
-@pytest.mark.slow
-@every_form
-def test_a_masked_step_compiles(form, variants):
-    state, obs, action, reward = played(form, (4,))
-    step = partial(masked_step, bandit=make(form))
-    args = (state, keys((4,), 9), obs, action, reward, some((4,)))
-    variants(step, *args, atol=1e-5, batch=0, compiled=True)
