@@ -49,7 +49,8 @@ def draw_regret(results: Mapping[str, Result], path: Path, *, title: str) -> Non
     for name, end, height in zip(order, ends, heights, strict=True):
         axes.annotate(
             name, (results[name].steps, end), (1.03, height), textcoords=axes.get_yaxis_transform(), va="center",
-            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "grey"}, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "linewidth": 0.5, "color": "grey"},
+            annotation_clip=False,
         )  # fmt: skip
     axes.legend(frameon=False, loc="upper left", fontsize="small", handlelength=4)
     write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))
