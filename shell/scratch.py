@@ -10,7 +10,9 @@ This leans on names inside torch (`PyCodeCache.modules`, `empty_strided_cpu`, `f
 programs allocate as they always did, and tests/shell/test_buffers.py fails.
 """
 
+import functools
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -65,6 +67,8 @@ class Reusing:
     def _compile(self, graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
         from torch._inductor.compile_fx import compile_fx  # two seconds to import: here, where it is needed
 
+        if all(x.device.type == "cpu" for x in inputs):
+            _warn_without_vectors()
         known = len(_programs())
         run: Callable[..., Any] = compile_fx(  # type: ignore[assignment]
             graph, inputs, inner_compile=_compile_without_repeats, config_patches={"size_asserts": False}
@@ -82,6 +86,19 @@ class Reusing:
             return call(*tensors)
 
         return first_call
+
+
+@functools.cache
+def _warn_without_vectors() -> None:
+    """Inductor tries its vector instructions in a process of its own; where that fails it says nothing of it."""
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    if not pick_vec_isa():
+        warnings.warn(
+            "the compiler can use no vector instructions: compiled steps will be some ten times slower "
+            "(does a file beside the script have the name of a module of Python's own?)",
+            stacklevel=2,
+        )
 
 
 def _compile_without_repeats(graph: torch.fx.GraphModule, inputs: Sequence[Tensor], **settings: Any) -> Any:

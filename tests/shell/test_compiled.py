@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 from torch._functorch.compile_utils import fx_graph_cse
+from torch._inductor import cpu_vec_isa
 from torch.utils import _pytree as pytree
 
 from armfold.core import bandits, envs, random, simulate
-from armfold.shell import compiled, describe
+from armfold.shell import compiled, describe, scratch
 from armfold.shell.buffers import choose_layout
 from armfold.shell.scratch import Reusing, Scratch
 
@@ -63,11 +64,11 @@ def test_without_a_compiler_auto_warns_once_and_runs_eagerly(monkeypatch: pytest
 
 
 def test_scratch_gives_the_same_tensors_call_after_call() -> None:
-    scratch = Scratch(lambda size, stride, dtype: torch.empty_strided(size, stride, dtype=dtype))
+    kept = Scratch(lambda size, stride, dtype: torch.empty_strided(size, stride, dtype=dtype))
     asked = [((2, 3), (3, 1), torch.float32), ((4,), (1,), torch.int64)]
-    first = [scratch(*request) for request in asked]
-    scratch.given = 0
-    assert all(a is b for a, b in zip(first, [scratch(*request) for request in asked], strict=True))
+    first = [kept(*request) for request in asked]
+    kept.given = 0
+    assert all(a is b for a, b in zip(first, [kept(*request) for request in asked], strict=True))
     assert [tuple(tensor.shape) for tensor in first] == [(2, 3), (4,)]
 
 
@@ -95,6 +96,17 @@ def steps_of(bandit: object, env: object, count: int) -> simulate.Carry:
     for _ in range(count):
         carry, _ = simulate.step(bandit, env, carry)
     return carry
+
+
+def test_scalar_code_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_vec_isa, "pick_vec_isa", lambda: None)
+    scratch._warn_without_vectors.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="no vector instructions"):
+            scratch._warn_without_vectors()
+        scratch._warn_without_vectors()
+    finally:
+        scratch._warn_without_vectors.cache_clear()
 
 
 @pytest.mark.slow
