@@ -88,12 +88,12 @@ def abrupt(
     check_size("period", period)
     if hazard is not None:
         check_number("hazard", hazard, low=0.0, high=1.0)
-    if (p is None) == (arms is None):
-        raise ValueError(f"give either p or arms, got p={p!r}, arms={arms!r}")
-    table = None if p is None else _table(p)
-    if table is not None:
+    table = None
+    if p is not None and arms is None:
+        table = _table(p)
         arms = table.shape[1]
-    assert arms is not None
+    elif p is not None or arms is None:
+        raise ValueError(f"give either p or arms, got p={p!r}, arms={arms!r}")
     check_size("arms", arms, low=2)
     return BanditEnv(
         partial(init, arms=arms, table=table),

@@ -184,12 +184,11 @@ def _estimates(
         "switch_dr": lambda: ope.switch_dr(rows, target, model, threshold=threshold),
     }
     bounds: dict[str, Range | None] = dict.fromkeys(made)
-    if reward_range is not None:
+    if reward_range is not None and rows.propensity is not None:
         low, high = reward_range
         # The largest weight that a row could have: as clipped, or else by the least propensity of the log.
-        assert rows.propensity is not None
-        weight = min(clip, 1 / rows.propensity.min().item())
-        switched = min(threshold, 1 / rows.propensity.min().item())
+        largest = 1 / rows.propensity.min().item()
+        weight, switched = min(clip, largest), min(threshold, largest)
         bounds["ips"] = (min(weight * low, 0.0), max(weight * high, 0.0))
         bounds["dm"] = reward_range
         bounds["dr"], bounds["switch_dr"] = (
