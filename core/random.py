@@ -67,8 +67,12 @@ def _box_muller(words: Words, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return radius * torch.cos(2 * math.pi * v), radius * torch.sin(2 * math.pi * v)
 
 
-def key(seed: int, *, device: torch.device | str | None = None) -> Tensor:
-    """A key [2] from an integer seed in [-2**63, 2**64)."""
+def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Tensor:
+    """A key [2] from an integer seed in [-2**63, 2**64), or keys [*B, 2] from seeds int64 [*B]."""
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64:
+            raise ShapeError(f"seed must be an int or int64 [*B], got {seed.dtype} {tuple(seed.shape)}")
+        return torch.stack((seed, torch.zeros_like(seed)), -1).to(device)
     check_seed("seed", seed)
     return torch.tensor([seed - 2**64 if seed >= 2**63 else seed, 0], dtype=torch.int64, device=device)
 

@@ -35,6 +35,16 @@ class Trace(NamedTuple):
     optimal: Tensor  # [*B] bool, the action was a best one
 
 
+def env_key(rng: Tensor) -> Tensor:
+    """The environment's keys [*B, 2] of runs with the keys rng [*B, 2]; `init` of the environment folds in 0."""
+    return random.fold_in(rng, 0)
+
+
+def agent_key(rng: Tensor) -> Tensor:
+    """The learner's keys [*B, 2] of runs with the keys rng [*B, 2]; `init` of the learner folds in 0."""
+    return random.fold_in(rng, 1)
+
+
 def init(bandit: Bandit, env: BanditEnv, rng: Tensor, *, agent_rng: Tensor | None = None) -> Carry:
     """The start of a run for each key in rng [*B, 2].
 
@@ -44,7 +54,7 @@ def init(bandit: Bandit, env: BanditEnv, rng: Tensor, *, agent_rng: Tensor | Non
     check_key(rng)
     agent_rng = rng if agent_rng is None else agent_rng
     check_key(agent_rng, rng.shape[:-1])
-    env_rng, bandit_rng = random.fold_in(rng, 0), random.fold_in(agent_rng, 1)
+    env_rng, bandit_rng = env_key(rng), agent_key(agent_rng)
     return Carry(
         bandit.init(random.fold_in(bandit_rng, 0)),
         env.init(random.fold_in(env_rng, 0)),
@@ -55,17 +65,34 @@ def init(bandit: Bandit, env: BanditEnv, rng: Tensor, *, agent_rng: Tensor | Non
     )
 
 
+def choose(bandit: Bandit, state: State, rng: Tensor, time: Tensor, obs: Tensor | None) -> Tensor:
+    """The action of step `time` [*B], counted from 1, of learners whose runs have the keys rng [*B, 2]: int64 [*B]."""
+    return bandit.select(state, random.jump(rng, 2 * time), obs)
+
+
+def pull(env: BanditEnv, state: State, rng: Tensor, time: Tensor, action: Tensor) -> tuple[State, Trace]:
+    """What action [*B] earns at step `time` [*B], counted from 1, of runs whose environments have the keys rng
+    [*B, 2]: the environment's next state, and what happened."""
+    means = env.means(state)
+    moved, reward = env.pull(state, random.jump(rng, time), action)
+    expected, best = pick(means, action), means.amax(-1)
+    return moved, Trace(action, reward, expected, best - expected, expected == best)
+
+
+def learn(
+    bandit: Bandit, state: State, rng: Tensor, time: Tensor, obs: Tensor | None, action: Tensor, reward: Tensor
+) -> State:
+    """The learner's state after step `time` [*B] of runs that have the keys rng [*B, 2]."""
+    return bandit.update(state, random.jump(rng, 2 * time + 1), obs, action, reward)
+
+
 def step(bandit: Bandit, env: BanditEnv, carry: Carry) -> tuple[Carry, Trace]:
     """One step of every lane: see, choose, pull, learn."""
-    obs, means = env.observe(carry.env), env.means(carry.env)
-    time = carry.time + 1  # what lies before the first jump has served `init`
-    select_rng, update_rng = (random.jump(carry.bandit_rng, 2 * time + tag) for tag in (0, 1))
-    action = bandit.select(carry.bandit, select_rng, obs)
-    env_state, reward = env.pull(carry.env, random.jump(carry.env_rng, time), action)
-    learned = bandit.update(carry.bandit, update_rng, obs, action, reward)
-    expected, best = pick(means, action), means.amax(-1)
-    trace = Trace(action, reward, expected, best - expected, expected == best)
-    faults = carry.faults + ~torch.isfinite(reward)
+    obs, time = env.observe(carry.env), carry.time + 1  # what lies before the first jump has served `init`
+    action = choose(bandit, carry.bandit, carry.bandit_rng, time, obs)
+    env_state, trace = pull(env, carry.env, carry.env_rng, time, action)
+    learned = learn(bandit, carry.bandit, carry.bandit_rng, time, obs, action, trace.reward)
+    faults = carry.faults + ~torch.isfinite(trace.reward)
     return Carry(learned, env_state, carry.bandit_rng, carry.env_rng, time, faults), trace
 
 

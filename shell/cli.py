@@ -22,8 +22,9 @@ from armfold.core.envs import ENVIRONMENTS
 from armfold.shell import config as configuration
 from armfold.shell.choose import env_shape, find_algorithm, make_bandit, make_env, suggest
 from armfold.shell.cli_evaluate import evaluate
+from armfold.shell.device import find_device
 from armfold.shell.run import compare
-from armfold.shell.run.bandit import find_device, simulate
+from armfold.shell.run.bandit import simulate
 from armfold.shell.run.decisions import log_decisions
 from armfold.shell.run.result import Result, tabulate
 from armfold.shell.view.table import print_catalogue, print_comparison

@@ -1,4 +1,4 @@
-"""torch.compile around core functions, writing into buffers; and what must be known to time and thread them."""
+"""torch.compile around core functions, writing into buffers; and what they are given."""
 
 import functools
 import importlib.util
@@ -111,11 +111,3 @@ def lane_tunables(function: Any, lanes: Tensor, runs: int) -> Any:
     if function.shape != (runs,):
         raise ValueError(f"tunables must be numbers or tensors of {runs} runs, got shape {tuple(function.shape)}")
     return function[lanes.clamp(max=runs - 1)]
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was given, so that a clock read next is honest."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

@@ -5,9 +5,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,14 +17,17 @@ from armfold.core import simulate as core
 from armfold.core.check import check_number, check_seed, check_size
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.buffers import Layout, choose_layout, write
-from armfold.shell.compiled import Mode, Tally, choose_advance, init_tally, lane_tunables, synchronize, tensor_tunables
+from armfold.shell.compiled import Mode, Tally, choose_advance, init_tally, lane_tunables, tensor_tunables
 from armfold.shell.describe import describe
+from armfold.shell.device import cpu_threads, find_device, synchronize
 from armfold.shell.run.profile import log_profile
 from armfold.shell.run.result import NORMAL_95, Result
 from armfold.shell.store import checkpoint as store
-from armfold.shell.view.progress import track
+from armfold.shell.view.progress import Glimpse, Watcher, track
 
 log = logging.getLogger("armfold")
+
+World = BanditEnv | Callable[[Tensor], BanditEnv]  # an environment, or what makes that of lanes [n]
 
 _STRIDE = 256  # steps that the device takes between two looks of the host
 
@@ -66,45 +68,57 @@ class _Gathered:
         self.block, self.step, self.lanes = self.block + 1, 0, self.lanes + lanes
 
 
-@contextmanager
-def cpu_threads(count: int, device: torch.device) -> Iterator[None]:
-    """Let torch use `count` threads inside, where it runs on the CPU."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def find_device(name: str | torch.device) -> torch.device:
-    """The device of that name. Raises ValueError where it is unknown or absent."""
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise TypeError("runs need float64 and compiled code: cpu or cuda")
-        torch.empty(0, dtype=torch.float64, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise ValueError(f"device {str(name)!r} cannot be used here ({reason}); try device='cpu'") from error
-    return device
-
-
 def curve_steps(steps: int, points: int) -> list[int]:
     """At most `points` evenly spaced steps, the last one included."""
     points = min(points, steps)
     return [math.ceil(steps * (i + 1) / points) for i in range(points)]
 
 
+class Seeds(NamedTuple):
+    """What the keys of each lane come from."""
+
+    env: Tensor  # [runs, 2] int64, key of the seed that serves arms, contexts and rewards
+    agent: Tensor  # [runs, 2] int64, key of the learner's seed
+    number: Tensor  # [runs] int64, number of the lane
+
+    def keys(self, lane: Tensor) -> tuple[Tensor, Tensor]:
+        """The runs' keys [n, 2] at lane [n]: for the environment and for the learner."""
+        number = self.number[lane]
+        return random.fold_in(self.env[lane], number), random.fold_in(self.agent[lane], number)
+
+
+def find_seeds(
+    seed: int | Tensor, agent_seed: int | Tensor | None, number: int | Tensor, *, runs: int, device: torch.device
+) -> Seeds:
+    """The seeds of `runs` lanes: each an integer (the first one's, of lanes' numbers), or int64 [runs]."""
+    agent_seed = seed if agent_seed is None else agent_seed
+    for name, value in {"seed": seed, "agent_seed": agent_seed, "first_run": number}.items():
+        if isinstance(value, Tensor) and (value.dtype != torch.int64 or value.shape != (runs,)):
+            raise ValueError(f"{name} must be an integer or int64 [{runs}], got {value.dtype} {tuple(value.shape)}")
+        if not isinstance(value, Tensor) and name != "first_run":
+            check_seed(name, value)
+    if not isinstance(number, Tensor):
+        check_size("first_run", number, low=0)
+        number = number + torch.arange(runs)
+    env, agent = (random.key(value, device=device).expand(runs, 2) for value in (seed, agent_seed))
+    return Seeds(env, agent, number.to(device))
+
+
+def env_of_lanes(env: World, lane: Tensor) -> BanditEnv:
+    """The environment of these lanes: `env`, or what it makes for them. Its floats become tensors."""
+    made = env if isinstance(env, BanditEnv) else env(lane)
+    if not isinstance(made, BanditEnv):
+        raise ValueError(f"env must be a BanditEnv or make one, made {type(made).__name__}")
+    return tensor_tunables(made, lane.device)  # type: ignore[no-any-return]
+
+
 class _Run:
     """Lanes on their way: the block at hand in its buffers, and what the finished ones have left."""
 
-    def __init__(
-        self, bandit: Bandit, env: BanditEnv, keys: tuple[Tensor, Tensor], first: int, runs: int, marks: list[int]
-    ) -> None:
-        self.bandit, self.env, self.keys, self.first, self.runs, self.marks = bandit, env, keys, first, runs, marks
-        self.gathered = _Gathered(runs, len(marks))
+    def __init__(self, bandit: Bandit, env: World, seeds: Seeds, marks: list[int]) -> None:
+        self.bandit, self.make_env, self.seeds, self.marks = bandit, env, seeds, marks
+        self.runs, self.device = seeds.number.numel(), seeds.number.device
+        self.gathered = _Gathered(self.runs, len(marks))
         self.held = 0  # lanes that count of the block last stepped
 
     def allocate(self, max_memory: int | None) -> Layout:
@@ -116,13 +130,14 @@ class _Run:
         if chances.shape != means.shape:
             raise ValueError(f"bandit has {chances.shape[-1]} arms, but env has {means.shape[-1]}")
         self.carry: core.Carry = pytree.tree_map(self.layout.lay, self._start(0, self.layout.block))
-        self.tally = init_tally(self.layout.block, self.keys[0].device)
+        self.tally = init_tally(self.layout.block, self.device)
         return self.layout
 
     def _start(self, block: int, lanes: int) -> core.Carry:
-        lane = torch.arange(block * lanes, (block + 1) * lanes, device=self.keys[0].device)
+        lane = torch.arange(block * lanes, (block + 1) * lanes, device=self.device).clamp(max=self.runs - 1)
         self.learner: Bandit = lane_tunables(self.bandit, lane, self.runs)  # with the tunables of these lanes
-        rng, agent_rng = (random.fold_in(key.expand(lanes, 2), self.first + lane) for key in self.keys)
+        self.env: BanditEnv = env_of_lanes(self.make_env, lane)
+        rng, agent_rng = self.seeds.keys(lane)
         return core.init(self.learner, self.env, rng, agent_rng=agent_rng)
 
     @property
@@ -135,6 +150,13 @@ class _Run:
         """Run-steps taken."""
         return self.gathered.lanes * self.marks[-1] + self.gathered.step * self.lanes
 
+    def glimpse(self) -> Glimpse:
+        """How the block last stepped is doing."""
+        step = self.gathered.step or self.marks[-1]
+        regret = self.tally.regret[: self.held].mean().item()
+        optimal = self.tally.optimal[: self.held].to(torch.float64).mean().item() / step
+        return Glimpse(self.done, self.runs * self.marks[-1], step, regret, optimal)
+
     def go(self, advance: Callable[..., None]) -> Iterator[None]:
         """Take all steps that are left; yields every few, where the host may look and a checkpoint may be taken."""
         gathered, last = self.gathered, self.marks[-1]
@@ -143,7 +165,7 @@ class _Run:
             start = self._start(gathered.block, self.layout.block)
             if gathered.step == 0:
                 write(self.carry, start)
-                write(self.tally, init_tally(self.layout.block, self.keys[0].device))
+                write(self.tally, init_tally(self.layout.block, self.device))
             while gathered.step < last:
                 point = bisect.bisect_right(self.marks, gathered.step)
                 stop = min(self.marks[point], gathered.step + _STRIDE)
@@ -249,13 +271,13 @@ class _Keeper:
 
 def simulate(
     bandit: Bandit,
-    env: BanditEnv,
+    env: World,
     *,
     steps: int,
     runs: int,
-    seed: int = 0,
-    agent_seed: int | None = None,
-    first_run: int = 0,
+    seed: int | Tensor = 0,
+    agent_seed: int | Tensor | None = None,
+    first_run: int | Tensor = 0,
     device: str | torch.device = "cpu",
     compile: Mode = "auto",
     threads: int = 1,
@@ -266,31 +288,32 @@ def simulate(
     checkpoint_every: float = 30.0,
     resume: bool = False,
     progress: bool = True,
+    watch: Watcher | None = None,
     profile: bool = False,
     label: str = "bandit",
 ) -> Result:
     """Run `bandit` in `env` for `steps` steps in `runs` independent lanes.
 
     Lane i depends on seed, agent_seed (seed where None) and first_run + i alone, bit for bit, whatever `runs` is.
-    Tunables of the learner are numbers, or tensors [runs] with one for each lane.
-    seed serves the arms, contexts and rewards, which are then the same for every learner; agent_seed the learner.
+    seed serves the arms, contexts and rewards, which are then the same for every learner; agent_seed the learner. All
+    three may be int64 [runs], a value for each lane: lanes that share seed and number meet the same rewards.
+    Tunables of the learner are numbers, or tensors [runs] with one for each lane. Those of the environment are numbers;
+    to let them differ, give a function of lanes (int64 [n]) that makes the environment of these lanes.
     device: where it runs. compile: "on", "off", or "auto", which compiles where the steps are enough to pay for it.
     threads: of the CPU; one is fastest for small steps. points: of the regret curve.
     reward_range: (low, high) are rescaled to [0, 1] for the learner, and rewards outside are refused; None passes
     rewards on as they are. max_memory: bytes that a block of lanes may take. checkpoint: a folder, written to every
-    checkpoint_every seconds; resume goes on from it. profile logs where the time goes. label names the progress bar.
+    checkpoint_every seconds; resume goes on from it. watch is called every few steps with a Glimpse of the run.
+    profile logs where the time goes. label names the progress bar.
     Raises ValueError (CheckpointError, ShapeError) that names the argument at fault.
     """
     for name, value in {"steps": steps, "runs": runs, "points": points, "threads": threads}.items():
         check_size(name, value)
-    check_size("first_run", first_run, low=0)
     check_number("checkpoint_every", checkpoint_every, low=0)
     if max_memory is not None:
         check_size("max_memory", max_memory)
-    agent_seed = seed if agent_seed is None else agent_seed
-    check_seed("seed", seed)
-    check_seed("agent_seed", agent_seed)
     where = find_device(device)
+    seeds = find_seeds(seed, agent_seed, first_run, runs=runs, device=where)
     folder = None if checkpoint is None else Path(checkpoint)
     if folder is not None and store.exists(folder) and not resume:
         raise store.CheckpointError(f"checkpoint {folder} exists: pass resume=True to go on, or another folder")
@@ -298,15 +321,15 @@ def simulate(
         raise ValueError(f"reward_range must be (low, high) or None, got {reward_range!r}")
     if reward_range is not None and tuple(reward_range) != (0.0, 1.0):
         bandit = core.rescale_rewards(bandit, *reward_range)
-    keys = random.key(seed, device=where), random.key(agent_seed, device=where)
     with cpu_threads(threads, where), torch.no_grad():
-        bandit, env = tensor_tunables(bandit, where), tensor_tunables(env, where)
-        run = _Run(bandit, env, keys, first_run, runs, curve_steps(steps, points))
+        bandit = tensor_tunables(bandit, where)
+        run = _Run(bandit, env, seeds, curve_steps(steps, points))
         layout = run.allocate(max_memory)
         advance, compiled = choose_advance(compile, device=where, calls=steps * math.ceil(runs / layout.block))
         identity = {
             "bandit": describe(bandit), "env": describe(env), "steps": steps, "runs": runs, "points": points,
-            "seed": seed, "agent_seed": agent_seed, "first_run": first_run, "device": str(where), "compiled": compiled,
+            "seed": describe(seed), "agent_seed": describe(seed if agent_seed is None else agent_seed),
+            "first_run": describe(first_run), "device": str(where), "compiled": compiled,
             "layout": list(layout), "reward_range": reward_range and list(reward_range), "torch": torch.__version__,
         }  # fmt: skip
         keeper = _Keeper(folder, identity, checkpoint_every)
@@ -318,9 +341,11 @@ def simulate(
             for _ in run.go(advance):
                 run.check(reward_range)
                 moved(run.done)
+                if watch is not None:
+                    watch(run.glimpse())
                 keeper.keep(run, time.perf_counter() - began)
         synchronize(where)
         result = run.result(time.perf_counter() - began, compiled)
         if profile:
-            log_profile(label, run.learner, env, run.carry, run.tally, advance)
+            log_profile(label, run.learner, run.env, run.carry, run.tally, advance)
     return keeper.finish(result)

@@ -16,7 +16,7 @@ from armfold.core.envs.arms import pick
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.buffers import LANES
 from armfold.shell.compiled import tensor_tunables
-from armfold.shell.run.bandit import cpu_threads
+from armfold.shell.device import cpu_threads
 from armfold.shell.store.files import write_whole
 from armfold.shell.view.progress import track
 

@@ -14,7 +14,7 @@ from armfold.core.check import check_number, check_seed, check_size
 from armfold.core.ope.estimate import mean as mean_of
 from armfold.core.types import Logged
 from armfold.shell.choose import suggest
-from armfold.shell.run.bandit import cpu_threads
+from armfold.shell.device import cpu_threads
 from armfold.shell.run.target import Policy, Range, find_target
 
 ESTIMATORS = ("ips", "snips", "dm", "dr", "switch_dr", "replay")

@@ -11,7 +11,8 @@ from torch.utils import _pytree as pytree
 
 from armfold.core import random, simulate
 from armfold.core.types import Bandit, BanditEnv
-from armfold.shell.compiled import Tally, synchronize
+from armfold.shell.compiled import Tally
+from armfold.shell.device import synchronize
 
 log = logging.getLogger("armfold")
 

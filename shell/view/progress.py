@@ -1,11 +1,25 @@
-"""A progress bar on standard error, where that is a terminal."""
+"""How a run is doing: what it tells those who watch, and a progress bar on standard error, where that is a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+
+class Glimpse(NamedTuple):
+    """How a run is doing."""
+
+    done: int  # run-steps taken
+    total: int  # run-steps to take
+    step: int  # steps that the lanes at hand have taken
+    regret: float  # reward unit, their mean cumulative pseudo-regret
+    optimal: float  # share of their steps on which a best arm was played
+
+
+Watcher = Callable[[Glimpse], None]
 
 
 @contextmanager
