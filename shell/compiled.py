@@ -58,11 +58,11 @@ def advance(bandit: Bandit, env: BanditEnv, carry: simulate.Carry, tally: Tally)
 
 
 @functools.cache
-def _compiled_advance() -> Reusing:
+def _compiled(function: Callable[..., None]) -> Reusing:
     # One compiled function for all learners and environments: it specialises on the functions in their tuples and on
     # structure, while float tunables are tensors and share a graph.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
-    return Reusing(advance)
+    return Reusing(function)
 
 
 @functools.cache
@@ -78,12 +78,20 @@ def _compiler_found(device: str) -> bool:
     return found
 
 
-def choose_advance(mode: Mode, *, device: torch.device, calls: float) -> tuple[Callable[..., None], bool]:
-    """`advance`, and whether it is compiled: always for "on", never for "off", where it pays for "auto"."""
+def choose(
+    function: Callable[..., None], mode: Mode, *, device: torch.device, calls: float
+) -> tuple[Callable[..., None], bool]:
+    """`function`, a module's own, and whether it is compiled: always for "on", never for "off", for "auto" where as
+    many calls pay for it."""
     if mode not in ("auto", "on", "off"):
         raise ValueError(f"compile must be 'auto', 'on' or 'off', got {mode!r}")
     wanted = mode == "on" or (mode == "auto" and calls >= _WORTH_COMPILING and _compiler_found(device.type))
-    return (_compiled_advance(), True) if wanted else (advance, False)
+    return (_compiled(function), True) if wanted else (function, False)
+
+
+def bind(function: Callable[..., None], *arguments: Any) -> Callable[[], object]:
+    """`function` of these very objects, to be called again and again as they change in place."""
+    return function.bind(*arguments) if isinstance(function, Reusing) else functools.partial(function, *arguments)
 
 
 def tensor_tunables(function: Any, device: torch.device) -> Any:

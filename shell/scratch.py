@@ -2,9 +2,9 @@
 
 Inductor's programs ask `empty_strided_cpu` for their temporaries at every call, and buffers of this size come from the
 system each time, pages and all. A program that returns nothing hands none of them out, so it may have the same ones
-again. Dynamo checks its guards at every call; where the arguments are the very objects of the call before, there is
-nothing to check. And a learner's `update` often computes again what `select` has computed: equal expressions of a graph
-are merged before it is compiled. docs/design.md says what each is worth.
+again. Dynamo checks its guards at every call; where the arguments are always the same objects, there is nothing to
+check: `Reusing.bind`. And a learner's `update` often computes again what `select` has computed: equal expressions of a
+graph are merged before it is compiled. docs/design.md says what each is worth.
 
 This leans on names inside torch (`PyCodeCache.modules`, `empty_strided_cpu`, `fx_graph_cse`); without the first two
 programs allocate as they always did, and tests/shell/test_buffers.py fails.
@@ -43,26 +43,31 @@ class Scratch(threading.local):
 
 
 class Reusing:
-    """A function without results, compiled whole, whose programs keep their temporaries.
-
-    Called with the very objects of the call before, it runs the program of that call again and looks at nothing.
-    """
+    """A function without results, compiled whole, whose programs keep their temporaries."""
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=self._compile)
         self.scratches: list[Scratch] = []
-        self.arguments: tuple[Any, ...] = ()
-        self.again: Callable[[], object] | None = None  # the program of the last call, with its tensors
+        self.ran: Callable[[], object] | None = None  # the program of the last call, with its tensors
 
     def __call__(self, *arguments: Any) -> None:
         """Call the function."""
-        same = len(arguments) == len(self.arguments) and all(a is b for a, b in zip(arguments, self.arguments))
-        if self.again is not None and same:
-            self.again()
-            return
-        self.again, self.arguments = None, ()
         self.compiled(*arguments)
-        self.arguments = arguments
+        self.ran = None
+
+    def bind(self, *arguments: Any) -> Callable[[], object]:
+        """The function of these very objects: from its second call on, it runs the program of the first one."""
+        program: Callable[[], object] | None = None
+
+        def call() -> None:
+            nonlocal program
+            if program is not None:
+                program()
+                return
+            self.compiled(*arguments)
+            program, self.ran = self.ran, None
+
+        return call
 
     def _compile(self, graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
         from torch._inductor.compile_fx import compile_fx  # two seconds to import: here, where it is needed
@@ -82,7 +87,7 @@ class Reusing:
             return run(*tensors)
 
         def first_call(*tensors: Tensor) -> Any:
-            self.again = partial(call, *tensors)
+            self.ran = partial(call, *tensors)
             return call(*tensors)
 
         return first_call

@@ -17,7 +17,7 @@ from armfold.core import simulate as core
 from armfold.core.check import check_number, check_seed, check_size
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.buffers import Layout, choose_layout, write
-from armfold.shell.compiled import Mode, Tally, choose_advance, init_tally, lane_tunables, tensor_tunables
+from armfold.shell.compiled import Mode, Tally, advance, bind, choose, init_tally, lane_tunables, tensor_tunables
 from armfold.shell.describe import describe
 from armfold.shell.device import cpu_threads, find_device, synchronize
 from armfold.shell.run.profile import log_profile
@@ -166,11 +166,12 @@ class _Run:
             if gathered.step == 0:
                 write(self.carry, start)
                 write(self.tally, init_tally(self.layout.block, self.device))
+            step = bind(advance, self.learner, self.env, self.carry, self.tally)
             while gathered.step < last:
                 point = bisect.bisect_right(self.marks, gathered.step)
                 stop = min(self.marks[point], gathered.step + _STRIDE)
                 for _ in range(stop - gathered.step):
-                    advance(self.learner, self.env, self.carry, self.tally)
+                    step()
                 gathered.step = stop
                 if stop == self.marks[point]:
                     gathered.add_point(point, self.tally.regret[: self.lanes].cpu())
@@ -325,7 +326,7 @@ def simulate(
         bandit = tensor_tunables(bandit, where)
         run = _Run(bandit, env, seeds, curve_steps(steps, points))
         layout = run.allocate(max_memory)
-        advance, compiled = choose_advance(compile, device=where, calls=steps * math.ceil(runs / layout.block))
+        stepping, compiled = choose(advance, compile, device=where, calls=steps * math.ceil(runs / layout.block))
         identity = {
             "bandit": describe(bandit), "env": describe(env), "steps": steps, "runs": runs, "points": points,
             "seed": describe(seed), "agent_seed": describe(seed if agent_seed is None else agent_seed),
@@ -338,7 +339,7 @@ def simulate(
         log.info("%s: %s, threads %d, compiled %s", label, layout, threads, compiled)
         began = time.perf_counter() - run.gathered.seconds
         with track(label, runs * steps, enabled=progress) as moved:
-            for _ in run.go(advance):
+            for _ in run.go(stepping):
                 run.check(reward_range)
                 moved(run.done)
                 if watch is not None:
@@ -347,5 +348,5 @@ def simulate(
         synchronize(where)
         result = run.result(time.perf_counter() - began, compiled)
         if profile:
-            log_profile(label, run.learner, run.env, run.carry, run.tally, advance)
+            log_profile(label, run.learner, run.env, run.carry, run.tally, stepping)
     return keeper.finish(result)

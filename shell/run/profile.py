@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from armfold.core import random, simulate
 from armfold.core.types import Bandit, BanditEnv
-from armfold.shell.compiled import Tally
+from armfold.shell.compiled import Tally, bind
 from armfold.shell.device import synchronize
 
 log = logging.getLogger("armfold")
@@ -47,7 +47,7 @@ def log_profile(
     """Log ms per step of a whole step as it ran, of its parts run eagerly, and peak memory."""
     device = carry.time.device
     carry, tally = pytree.tree_map(torch.clone, (carry, tally))
-    whole = _milliseconds(lambda: advance(bandit, env, carry, tally), device)
+    whole = _milliseconds(bind(advance, bandit, env, carry, tally), device)
     rng = random.fold_in(carry.bandit_rng, 0)
     obs = env.observe(carry.env)
     action = bandit.select(carry.bandit, rng, obs)

@@ -18,7 +18,7 @@ from armfold.core.bandits import ALGORITHMS, beta_ts, gaussian_ts, kl_ucb, lin_t
 from armfold.core.envs import bernoulli, contextual
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.buffers import LANES, Layout, choose_layout, write
-from armfold.shell.compiled import choose_advance, init_tally, tensor_tunables
+from armfold.shell.compiled import advance, bind, choose, init_tally, tensor_tunables
 from tests.purity import same_bits
 from tests.shell.helpers import labelled, learner, world
 
@@ -150,12 +150,13 @@ def compiled_step(bandit: Bandit, env: BanditEnv, *, lanes: int, device: str = "
     layout = choose_layout(start, start.bandit, runs=lanes)
     assert layout.block == lanes
     carry, tally = pytree.tree_map(layout.lay, start), init_tally(lanes, place)
-    advance, compiled = choose_advance("on", device=place, calls=1)
+    function, compiled = choose(advance, "on", device=place, calls=1)
     assert compiled
+    bound = bind(function, bandit, env, carry, tally)
 
     def step() -> None:
         with torch.no_grad():
-            advance(bandit, env, carry, tally)
+            bound()
 
     for _ in range(5):
         step()

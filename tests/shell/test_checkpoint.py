@@ -306,7 +306,7 @@ def test_a_run_that_has_ended_is_not_run_again(tmp_path: Path, monkeypatch: pyte
     def stop(*arguments: Any) -> None:
         raise Interruption
 
-    monkeypatch.setattr(runner, "choose_advance", lambda *arguments, **options: (stop, False))
+    monkeypatch.setattr(runner, "choose", lambda *arguments, **options: (stop, False))
     again = run(checkpoint=tmp_path, resume=True, **SETTINGS)
     assert same_result(again, ended)
     assert again.seconds == ended.seconds

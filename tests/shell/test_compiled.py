@@ -45,11 +45,11 @@ def test_tensor_tunables_reach_nested_partials_and_leave_infinity() -> None:
 
 
 def test_mode_is_chosen_by_the_number_of_calls() -> None:
-    assert compiled.choose_advance("off", device=CPU, calls=1e9) == (compiled.advance, False)
-    assert compiled.choose_advance("auto", device=CPU, calls=10) == (compiled.advance, False)
-    assert compiled.choose_advance("on", device=CPU, calls=1)[1]
+    assert compiled.choose(compiled.advance, "off", device=CPU, calls=1e9) == (compiled.advance, False)
+    assert compiled.choose(compiled.advance, "auto", device=CPU, calls=10) == (compiled.advance, False)
+    assert compiled.choose(compiled.advance, "on", device=CPU, calls=1)[1]
     with pytest.raises(ValueError, match=r"compile must be .* got 'sometimes'"):
-        compiled.choose_advance("sometimes", device=CPU, calls=1)  # type: ignore[arg-type]
+        compiled.choose(compiled.advance, "sometimes", device=CPU, calls=1)  # type: ignore[arg-type]
 
 
 def test_without_a_compiler_auto_warns_once_and_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,8 +57,8 @@ def test_without_a_compiler_auto_warns_once_and_runs_eagerly(monkeypatch: pytest
     compiled._compiler_found.cache_clear()
     try:
         with pytest.warns(UserWarning, match="no compiler found"):
-            assert compiled.choose_advance("auto", device=CPU, calls=1e9) == (compiled.advance, False)
-        assert compiled.choose_advance("auto", device=CPU, calls=1e9) == (compiled.advance, False)
+            assert compiled.choose(compiled.advance, "auto", device=CPU, calls=1e9) == (compiled.advance, False)
+        assert compiled.choose(compiled.advance, "auto", device=CPU, calls=1e9) == (compiled.advance, False)
     finally:
         compiled._compiler_found.cache_clear()
 
@@ -121,19 +121,19 @@ def _add(x: torch.Tensor, y: torch.Tensor) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_objects_run_the_same_program_and_others_their_own() -> None:
+def test_bound_objects_run_their_own_program() -> None:
     torch._dynamo.reset()
     add = Reusing(_add)
     x, y, other = torch.zeros(64), torch.zeros(64), torch.full((64,), 10.0)
     with torch.no_grad():
+        ours, theirs = add.bind(x, y), add.bind(other, y)
+        counters.clear()
         for _ in range(3):
-            add(x, y)
-        kept = add.again
-        add(other, y)
-        assert add.again is not kept
+            ours()
+        theirs()
         add(x, y)
         y.fill_(1)  # the same object with other values
-        add(x, y)
+        ours()
     torch.testing.assert_close(x, torch.full((64,), 4 + torch.e**2))
     torch.testing.assert_close(other, torch.full((64,), 11.0))
 

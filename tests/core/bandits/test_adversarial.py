@@ -18,7 +18,7 @@ from armfold.core import random, simulate
 from armfold.core.bandits import adversarial, exp3, exp3_ix, exp3_p, exp4, experts, tsallis, tsallis_inf, ucb1
 from armfold.core.envs import adversarial as stochastically_constrained
 from armfold.shell import simulate as run
-from armfold.shell.compiled import choose_advance, init_tally, tensor_tunables
+from armfold.shell.compiled import advance, bind, choose, init_tally, tensor_tunables
 from tests.purity import same_bits
 
 E = 4  # experts
@@ -415,10 +415,10 @@ def test_a_million_steps(name):
     bandit, env = (tensor_tunables(f, cpu) for f in (made, stochastically_constrained(arms=arms)))
     carry, tally = simulate.init(bandit, env, keys(lanes)), init_tally(lanes, cpu)
     carry = tree_map(torch.clone, carry)  # buffers of its own, which `advance` writes into
-    advance, _ = choose_advance("on", device=cpu, calls=steps)
+    step = bind(choose(advance, "on", device=cpu, calls=steps)[0], bandit, env, carry, tally)
     for _ in range(10):
         for _ in range(steps // 10):
-            advance(bandit, env, carry, tally)
+            step()
         assert all(torch.isfinite(leaf).all() for leaf in carry.bandit)
         law = bandit.policy(carry.bandit, keys(lanes), None)
         torch.testing.assert_close(law.sum(-1), torch.ones(lanes))
