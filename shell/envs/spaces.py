@@ -27,4 +27,4 @@ def check_actions(actions: Any, lanes: int, arms: int) -> torch.Tensor:
     if array.min() < 0 or array.max() >= arms:
         wrong = array[(array < 0) | (array >= arms)][0]
         raise ValueError(f"actions must lie in [0, {arms}), got {wrong}")
-    return torch.from_numpy(array.astype(np.int64, copy=False))
+    return torch.from_numpy(array.astype(np.int64, order="C"))  # a copy: it may be read-only, or run backwards

@@ -6,102 +6,33 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from armfold.core import random
 from armfold.core import simulate as core
-from armfold.core.check import check_number, check_seed, check_size
+from armfold.core.check import check_number, check_size
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.buffers import Layout, choose_layout, write
-from armfold.shell.compiled import Mode, Tally, advance, bind, choose, init_tally, lane_tunables, tensor_tunables
+from armfold.shell.compiled import Mode, advance, bind, choose, init_tally, lane_tunables, tensor_tunables
 from armfold.shell.describe import describe
 from armfold.shell.device import cpu_threads, find_device, synchronize
+from armfold.shell.run.keeper import Keeper, open_checkpoint
 from armfold.shell.run.profile import log_profile
-from armfold.shell.run.result import NORMAL_95, Result
+from armfold.shell.run.result import Gathered, Result, curve_steps
+from armfold.shell.run.rewards import Range, check_rewards, fit_rewards
+from armfold.shell.run.seeds import Seeds, find_seeds
 from armfold.shell.store import checkpoint as store
-from armfold.shell.view.progress import Glimpse, Watcher, track
+from armfold.shell.view.progress import Glimpse, Watcher, seldom, track
 
 log = logging.getLogger("armfold")
 
 World = BanditEnv | Callable[[Tensor], BanditEnv]  # an environment, or what makes that of lanes [n]
 
-_STRIDE = 256  # steps that the device takes between two looks of the host
-
-
-class _Gathered:
-    """What a run has gathered so far and where it is: all that a checkpoint holds beside the block's own state."""
-
-    def __init__(self, runs: int, points: int) -> None:
-        self.block = 0  # blocks finished
-        self.step = 0  # steps taken in the block at hand
-        self.lanes = 0  # lanes of the finished blocks
-        self.seconds = 0.0
-        self.regret = torch.zeros(runs, dtype=torch.float64)
-        self.reward = torch.zeros(runs, dtype=torch.float64)
-        self.optimal = torch.zeros(runs, dtype=torch.float64)
-        self.mean = torch.zeros(points, dtype=torch.float64)
-        self.square = torch.zeros(points, dtype=torch.float64)  # sum of squared deviations from the mean
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-
-    def place(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not isinstance(value, Tensor)}
-
-    def add_point(self, point: int, regret: Tensor) -> None:
-        """Merge a block's regrets at one point of the curve (Chan, Golub and LeVeque 1979)."""
-        count, mean = regret.numel(), regret.mean()
-        gap, total = mean - self.mean[point], self.lanes + count
-        self.square[point] += ((regret - mean) ** 2).sum() + gap * gap * self.lanes * count / total
-        self.mean[point] += gap * count / total
-
-    def add_block(self, tally: Tally, lanes: int, steps: int) -> None:
-        """Take over what a finished block has summed."""
-        here = slice(self.lanes, self.lanes + lanes)
-        self.regret[here] = tally.regret[:lanes].cpu()
-        self.reward[here] = tally.reward[:lanes].cpu() / steps
-        self.optimal[here] = tally.optimal[:lanes].cpu().to(torch.float64) / steps
-        self.block, self.step, self.lanes = self.block + 1, 0, self.lanes + lanes
-
-
-def curve_steps(steps: int, points: int) -> list[int]:
-    """At most `points` evenly spaced steps, the last one included."""
-    points = min(points, steps)
-    return [math.ceil(steps * (i + 1) / points) for i in range(points)]
-
-
-class Seeds(NamedTuple):
-    """What the keys of each lane come from."""
-
-    env: Tensor  # [runs, 2] int64, key of the seed that serves arms, contexts and rewards
-    agent: Tensor  # [runs, 2] int64, key of the learner's seed
-    number: Tensor  # [runs] int64, number of the lane
-
-    def keys(self, lane: Tensor) -> tuple[Tensor, Tensor]:
-        """The runs' keys [n, 2] at lane [n]: for the environment and for the learner."""
-        number = self.number[lane]
-        return random.fold_in(self.env[lane], number), random.fold_in(self.agent[lane], number)
-
-
-def find_seeds(
-    seed: int | Tensor, agent_seed: int | Tensor | None, number: int | Tensor, *, runs: int, device: torch.device
-) -> Seeds:
-    """The seeds of `runs` lanes: each an integer (the first one's, of lanes' numbers), or int64 [runs]."""
-    agent_seed = seed if agent_seed is None else agent_seed
-    for name, value in {"seed": seed, "agent_seed": agent_seed, "first_run": number}.items():
-        if isinstance(value, Tensor) and (value.dtype != torch.int64 or value.shape != (runs,)):
-            raise ValueError(f"{name} must be an integer or int64 [{runs}], got {value.dtype} {tuple(value.shape)}")
-        if not isinstance(value, Tensor) and name != "first_run":
-            check_seed(name, value)
-    if not isinstance(number, Tensor):
-        check_size("first_run", number, low=0)
-        number = number + torch.arange(runs)
-    env, agent = (random.key(value, device=device).expand(runs, 2) for value in (seed, agent_seed))
-    return Seeds(env, agent, number.to(device))
+_STRIDE = 256  # steps that the device takes between two looks of the host, at most
+_PATIENCE = 0.5  # seconds until it looks where steps are slow
 
 
 def env_of_lanes(env: World, lane: Tensor) -> BanditEnv:
@@ -112,23 +43,28 @@ def env_of_lanes(env: World, lane: Tensor) -> BanditEnv:
     return tensor_tunables(made, lane.device)  # type: ignore[no-any-return]
 
 
+def check_arms(bandit: Bandit, env: BanditEnv, few: core.Carry) -> None:
+    """Raise ValueError unless both have as many arms; `few` is the start of some lanes."""
+    chances = bandit.policy(few.bandit, few.bandit_rng, env.observe(few.env), samples=1)
+    means = env.means(few.env)
+    if chances.shape != means.shape:
+        raise ValueError(f"bandit has {chances.shape[-1]} arms, but env has {means.shape[-1]}")
+
+
 class _Run:
     """Lanes on their way: the block at hand in its buffers, and what the finished ones have left."""
 
     def __init__(self, bandit: Bandit, env: World, seeds: Seeds, marks: list[int]) -> None:
         self.bandit, self.make_env, self.seeds, self.marks = bandit, env, seeds, marks
         self.runs, self.device = seeds.number.numel(), seeds.number.device
-        self.gathered = _Gathered(self.runs, len(marks))
+        self.gathered = Gathered(self.runs, len(marks))
         self.held = 0  # lanes that count of the block last stepped
 
     def allocate(self, max_memory: int | None) -> Layout:
         """Choose the layout and make the buffers."""
         few = self._start(0, 2)
         self.layout = choose_layout(few, few.bandit, runs=self.runs, max_memory=max_memory)
-        chances = self.learner.policy(few.bandit, few.bandit_rng, self.env.observe(few.env), samples=1)
-        means = self.env.means(few.env)
-        if chances.shape != means.shape:
-            raise ValueError(f"bandit has {chances.shape[-1]} arms, but env has {means.shape[-1]}")
+        check_arms(self.learner, self.env, few)
         self.carry: core.Carry = pytree.tree_map(self.layout.lay, self._start(0, self.layout.block))
         self.tally = init_tally(self.layout.block, self.device)
         return self.layout
@@ -150,6 +86,13 @@ class _Run:
         """Run-steps taken."""
         return self.gathered.lanes * self.marks[-1] + self.gathered.step * self.lanes
 
+    def _add_block(self, steps: int) -> None:
+        """Take over what the finished block has summed."""
+        end, lanes = self.gathered, self.lanes
+        regret, reward, optimal = (x[:lanes].cpu() for x in (self.tally.regret, self.tally.reward, self.tally.optimal))
+        end.add_lanes(slice(end.lanes, end.lanes + lanes), regret, reward, optimal, steps)
+        end.block, end.step, end.lanes = end.block + 1, 0, end.lanes + lanes
+
     def glimpse(self) -> Glimpse:
         """How the block last stepped is doing."""
         step = self.gathered.step or self.marks[-1]
@@ -169,28 +112,18 @@ class _Run:
             step = bind(advance, self.learner, self.env, self.carry, self.tally)
             while gathered.step < last:
                 point = bisect.bisect_right(self.marks, gathered.step)
-                stop = min(self.marks[point], gathered.step + _STRIDE)
+                stop, until = min(self.marks[point], gathered.step + _STRIDE), time.perf_counter() + _PATIENCE
                 for _ in range(stop - gathered.step):
                     step()
-                gathered.step = stop
-                if stop == self.marks[point]:
+                    gathered.step += 1
+                    if time.perf_counter() >= until:
+                        break
+                if gathered.step == self.marks[point]:
                     gathered.add_point(point, self.tally.regret[: self.lanes].cpu())
-                if stop < last:
+                if gathered.step < last:
                     yield
-            gathered.add_block(self.tally, self.lanes, last)
+            self._add_block(last)
             yield
-
-    def check(self, reward_range: tuple[float, float] | None) -> None:
-        """Raise ValueError where the block at hand has met a reward that is not finite or out of range."""
-        faults = int((self.carry.faults[: self.held] > 0).sum())
-        if faults:
-            raise ValueError(f"reward was not finite in {faults} lanes: paid so, or for an action outside [0, K)")
-        low, high = float(self.tally.lowest[: self.held].min()), float(self.tally.highest[: self.held].max())
-        if reward_range is not None and (low < reward_range[0] or high > reward_range[1]):
-            raise ValueError(
-                f"reward outside [{reward_range[0]:g}, {reward_range[1]:g}]: met values from {low:.6g} to {high:.6g}; "
-                "give a reward_range (low, high) that holds them all, or None for a learner of unbounded rewards"
-            )
 
     def live(self) -> dict[str, Tensor]:
         """The block at hand, by name."""
@@ -206,68 +139,7 @@ class _Run:
 
     def result(self, seconds: float, compiled: bool) -> Result:
         """What the finished run gave."""
-        end = self.gathered
-        deviation = torch.sqrt(end.square / (self.runs - 1) / self.runs)  # NaN for one run
-        return Result(
-            regret=end.regret,
-            reward=end.reward,
-            optimal=end.optimal,
-            curve_t=torch.tensor(self.marks),
-            curve_mean=end.mean,
-            curve_ci95=NORMAL_95 * deviation,
-            steps=self.marks[-1],
-            seconds=seconds,
-            compiled=compiled,
-            layout=self.layout,
-        )
-
-
-class _Keeper:
-    """The checkpoint of a run: restores it, keeps it every few seconds, and leaves the result in its place."""
-
-    def __init__(self, folder: Path | None, identity: dict[str, Any], every: float) -> None:
-        self.folder, self.identity, self.every = folder, identity, every
-        self.saved = 0.0  # seconds into the run
-        if folder is not None:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise store.CheckpointError(f"checkpoint {folder} cannot be a folder ({error})") from error
-
-    def restore(self, run: _Run) -> Result | None:
-        """Set `run` back to the checkpoint, where there is one; the result, where it had ended."""
-        if self.folder is None or not store.exists(self.folder):
-            return None
-        tensors, facts = store.load(self.folder)
-        before = facts.get("identity", {})
-        names = self.identity.keys() | before.keys()
-        changed = sorted(name for name in names if self.identity.get(name) != before.get(name))
-        if changed:
-            raise store.CheckpointError(
-                f"checkpoint {self.folder} is of another run: {', '.join(changed)} differ; "
-                "give another folder, or do not resume"
-            )
-        if "result" in facts:
-            return Result.load(self.folder)
-        try:
-            run.restore(tensors, facts.get("progress", {}))
-        except store.CheckpointError as error:
-            raise store.CheckpointError(f"checkpoint {self.folder}: {error}; delete it, or do not resume") from error
-        self.saved = run.gathered.seconds
-        return None
-
-    def keep(self, run: _Run, seconds: float) -> None:
-        """Write a checkpoint if the last one is old enough; `seconds` is the time that the run has taken."""
-        if self.folder is not None and seconds - self.saved >= self.every:
-            self.saved = run.gathered.seconds = seconds
-            facts = {"identity": self.identity, "progress": run.gathered.place()}
-            store.save(self.folder, {**run.gathered.tensors(), **run.live()}, facts)
-
-    def finish(self, result: Result) -> Result:
-        """Write the result in place of the checkpoint."""
-        if self.folder is not None:
-            store.save(self.folder, result.tensors(), {"identity": self.identity, "result": result.facts()})
-        return result
+        return self.gathered.result(self.marks, seconds, compiled, self.layout)
 
 
 def simulate(
@@ -283,7 +155,7 @@ def simulate(
     compile: Mode = "auto",
     threads: int = 1,
     points: int = 200,
-    reward_range: tuple[float, float] | None = (0.0, 1.0),
+    reward_range: Range = (0.0, 1.0),
     max_memory: int | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 30.0,
@@ -304,8 +176,8 @@ def simulate(
     threads: of the CPU; one is fastest for small steps. points: of the regret curve.
     reward_range: (low, high) are rescaled to [0, 1] for the learner, and rewards outside are refused; None passes
     rewards on as they are. max_memory: bytes that a block of lanes may take. checkpoint: a folder, written to every
-    checkpoint_every seconds; resume goes on from it. watch is called every few steps with a Glimpse of the run.
-    profile logs where the time goes. label names the progress bar.
+    checkpoint_every seconds; resume goes on from it. watch is called with a Glimpse of the run, ten times a
+    second at most and at the end. profile logs where the time goes. label names the progress bar.
     Raises ValueError (CheckpointError, ShapeError) that names the argument at fault.
     """
     for name, value in {"steps": steps, "runs": runs, "points": points, "threads": threads}.items():
@@ -315,13 +187,8 @@ def simulate(
         check_size("max_memory", max_memory)
     where = find_device(device)
     seeds = find_seeds(seed, agent_seed, first_run, runs=runs, device=where)
-    folder = None if checkpoint is None else Path(checkpoint)
-    if folder is not None and store.exists(folder) and not resume:
-        raise store.CheckpointError(f"checkpoint {folder} exists: pass resume=True to go on, or another folder")
-    if reward_range is not None and len(reward_range) != 2:
-        raise ValueError(f"reward_range must be (low, high) or None, got {reward_range!r}")
-    if reward_range is not None and tuple(reward_range) != (0.0, 1.0):
-        bandit = core.rescale_rewards(bandit, *reward_range)
+    folder = open_checkpoint(checkpoint, resume=resume)
+    bandit = fit_rewards(bandit, reward_range)
     with cpu_threads(threads, where), torch.no_grad():
         bandit = tensor_tunables(bandit, where)
         run = _Run(bandit, env, seeds, curve_steps(steps, points))
@@ -333,17 +200,17 @@ def simulate(
             "first_run": describe(first_run), "device": str(where), "compiled": compiled,
             "layout": list(layout), "reward_range": reward_range and list(reward_range), "torch": torch.__version__,
         }  # fmt: skip
-        keeper = _Keeper(folder, identity, checkpoint_every)
+        keeper = Keeper(folder, identity, checkpoint_every)
         if resume and (ended := keeper.restore(run)) is not None:
             return ended
         log.info("%s: %s, threads %d, compiled %s", label, layout, threads, compiled)
         began = time.perf_counter() - run.gathered.seconds
+        looked = seldom(watch, runs * steps, run.glimpse)
         with track(label, runs * steps, enabled=progress) as moved:
             for _ in run.go(stepping):
-                run.check(reward_range)
+                check_rewards(run.tally.lowest[: run.held], run.tally.highest[: run.held], reward_range)
                 moved(run.done)
-                if watch is not None:
-                    watch(run.glimpse())
+                looked(run.done)
                 keeper.keep(run, time.perf_counter() - began)
         synchronize(where)
         result = run.result(time.perf_counter() - began, compiled)

@@ -15,7 +15,7 @@ def open_folder(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
     """Make the run folder and write config.json; or, with `resume`, check that the one there is of this run."""
     path = folder / "config.json"
     if resume and path.is_file():
-        before = _read_config(path)
+        before = read_config(folder)
         changed = sorted(key for key in config.keys() | before.keys() if config.get(key) != before.get(key))
         if changed:
             raise ValueError(f"out {folder} holds another run: {', '.join(changed)} differ from its config.json")
@@ -28,7 +28,11 @@ def open_folder(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
         raise ValueError(f"out {folder} cannot be written ({error})") from error
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """What config.json in the folder of a run or a sweep says. Raises ValueError where it cannot be read."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a run folder: it has no config.json")
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if "algos" in config:
@@ -38,12 +42,21 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read ({error})") from error
 
 
-def save(folder: Path, results: dict[str, Result], config: dict[str, Any], versions: dict[str, str]) -> list[Path]:
-    """Write summary.csv, records.jsonl and regret.png. Returns their paths."""
+def save(
+    folder: Path,
+    results: dict[str, Result],
+    config: dict[str, Any],
+    versions: dict[str, str],
+    *,
+    csv: Path | None = None,
+) -> list[Path]:
+    """Write summary.csv, also to `csv` where that is given, records.jsonl and regret.png. Returns their paths."""
     rows = tabulate(results)
     lines = [",".join(Row._fields), *(",".join(_field(value) for value in row) for row in rows)]
     summary, records, picture = (folder / name for name in ("summary.csv", "records.jsonl", "regret.png"))
-    write_text(summary, "\n".join(lines) + "\n")
+    for path in (summary, csv):
+        if path is not None:
+            write_text(path, "\n".join(lines) + "\n")
     write_text(records, "".join(json.dumps(record) + "\n" for record in _records(results, rows, config, versions)))
     draw_regret(results, picture, title=f"{config['env']}: {rows[0].runs} runs")
     return [summary, records, picture]
@@ -83,10 +96,7 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 def load(folder: Path) -> tuple[dict[str, Result], dict[str, Any]]:
     """The results of a run folder in the order in which they were asked for, and its configuration."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{folder} is not a run folder: it has no config.json")
-    config = _read_config(path)
+    config = read_config(folder)
     names = config["algos"]
     missing = [name for name in names if not checkpoint.exists(result_folder(folder, name))]
     if missing:

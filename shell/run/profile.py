@@ -29,6 +29,39 @@ def _milliseconds(work: Callable[[], Any], device: torch.device) -> float:
     return 1e3 * (time.perf_counter() - began) / _REPEATS
 
 
+class Stopwatch:
+    """Adds up the time of the phases of a step, after some steps that warm up."""
+
+    _WARM_UP = 3  # laps of each phase that do not count
+
+    def __init__(self, device: torch.device, *, exact: bool) -> None:
+        """exact: wait for the device before every look at the clock."""
+        self.device, self.exact = device, exact
+        self.seconds: dict[str, float] = {}
+        self.laps: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Begin a lap."""
+        self.began = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """End the lap that has begun, which was of `phase`, and begin the next."""
+        if self.exact:
+            synchronize(self.device)
+        now = time.perf_counter()
+        laps = self.laps[phase] = self.laps.get(phase, 0) + 1
+        if laps > self._WARM_UP:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.began
+        self.began = now
+
+
+def log_phases(label: str, stopwatch: Stopwatch, steps: int, device: torch.device) -> None:
+    """Log ms per step of each phase of a run of `steps` steps, and peak memory."""
+    parts = {name: 1e3 * seconds / max(steps, 1) for name, seconds in stopwatch.seconds.items()}
+    timed = ", ".join(f"{name} {ms:.3f}" for name, ms in parts.items())
+    log.info("%s: ms a step: %s; together %.3f; peak memory %s", label, timed, sum(parts.values()), memory(device))
+
+
 def memory(device: torch.device) -> str:
     """Peak memory so far, of the device or of this process."""
     if device.type == "cuda":

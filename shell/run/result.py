@@ -1,10 +1,11 @@
-"""What a run gave, and how results compare."""
+"""What a run gathers and gives, and how results compare."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 from armfold.shell.buffers import Layout
@@ -64,6 +65,67 @@ class Result:
         return {name: value for name, value in vars(self).items() if not isinstance(value, Tensor)}
 
 
+def curve_steps(steps: int, points: int) -> list[int]:
+    """At most `points` evenly spaced steps, the last one included."""
+    points = min(points, steps)
+    return [math.ceil(steps * (i + 1) / points) for i in range(points)]
+
+
+class Gathered:
+    """What a run has gathered so far and where it is: all that a checkpoint holds beside the block's own state."""
+
+    def __init__(self, runs: int, points: int) -> None:
+        self.block = 0  # blocks finished
+        self.step = 0  # steps taken in the block at hand
+        self.lanes = 0  # lanes of the finished blocks
+        self.seconds = 0.0
+        self.regret = torch.zeros(runs, dtype=torch.float64)
+        self.reward = torch.zeros(runs, dtype=torch.float64)
+        self.optimal = torch.zeros(runs, dtype=torch.float64)
+        self.mean = torch.zeros(points, dtype=torch.float64)
+        self.square = torch.zeros(points, dtype=torch.float64)  # sum of squared deviations from the mean
+        self.seen = torch.zeros(points, dtype=torch.int64)  # lanes that these are of
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its sums, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def place(self) -> dict[str, Any]:
+        """Where the run is, by name, as JSON."""
+        return {name: value for name, value in vars(self).items() if not isinstance(value, Tensor)}
+
+    def add_point(self, point: int, regret: Tensor) -> None:
+        """Merge the regrets of some lanes at one point of the curve (Chan, Golub and LeVeque 1979)."""
+        count, mean, before = regret.numel(), regret.mean(), int(self.seen[point])
+        gap, total = mean - self.mean[point], before + count
+        self.square[point] += ((regret - mean) ** 2).sum() + gap * gap * before * count / total
+        self.mean[point] += gap * count / total
+        self.seen[point] = total
+
+    def add_lanes(self, here: slice, regret: Tensor, reward: Tensor, optimal: Tensor, steps: int) -> None:
+        """Take over what finished lanes have summed over their steps."""
+        self.regret[here] = regret
+        self.reward[here] = reward / steps
+        self.optimal[here] = optimal.to(torch.float64) / steps
+
+    def result(self, marks: list[int], seconds: float, compiled: bool, layout: Layout) -> Result:
+        """What a finished run gave; `marks` are the steps of the points."""
+        runs = self.regret.numel()
+        deviation = torch.sqrt(self.square / (runs - 1) / runs)  # NaN for one run
+        return Result(
+            regret=self.regret,
+            reward=self.reward,
+            optimal=self.optimal,
+            curve_t=torch.tensor(marks),
+            curve_mean=self.mean,
+            curve_ci95=NORMAL_95 * deviation,
+            steps=marks[-1],
+            seconds=seconds,
+            compiled=compiled,
+            layout=layout,
+        )
+
+
 class Row(NamedTuple):
     """A line of the comparison; differences are paired lane by lane with the first learner."""
 
@@ -78,7 +140,8 @@ class Row(NamedTuple):
     steps: int
 
 
-def _mean_ci95(x: Tensor) -> tuple[float, float]:
+def mean_ci95(x: Tensor) -> tuple[float, float]:
+    """The mean of x [n], and the half-width of its 95% confidence interval: NaN for one value."""
     spread = x.std(correction=1).item() if x.numel() > 1 else math.nan
     return x.mean().item(), NORMAL_95 * spread / math.sqrt(x.numel())
 
@@ -89,8 +152,8 @@ def tabulate(results: dict[str, Result]) -> list[Row]:
     rows = [
         Row(
             name,
-            *_mean_ci95(result.regret),
-            *_mean_ci95(result.regret - reference),
+            *mean_ci95(result.regret),
+            *mean_ci95(result.regret - reference),
             result.optimal_rate,
             result.reward_mean,
             result.regret.numel(),

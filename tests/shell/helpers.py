@@ -1,11 +1,13 @@
 """What the tests of the shell share: short eager runs, comparison bit for bit, broken runs, listening wrappers."""
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from armfold.core import random
 from armfold.core.bandits import ALGORITHMS, ucb1
@@ -78,6 +80,19 @@ def break_off(monkeypatch: pytest.MonkeyPatch, folder: Path, after: int, *argume
 def files(folder: Path) -> dict[str, bytes]:
     """Every file under `folder` and what is in it."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def allocations(work: Any, folder: Path) -> list[int]:
+    """Bytes of every allocation on the CPU while `work` runs, those soon freed included.
+
+    The profiler's `self_cpu_memory_usage` will not do: it is net, and a temporary that a compiled program takes and
+    gives back adds up to nothing.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        work()
+    record.export_chrome_trace(str(folder / "trace.json"))
+    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    return [event["args"]["Bytes"] for event in events if event["name"] == "[memory]" and event["args"]["Bytes"] > 0]
 
 
 class Play(NamedTuple):

@@ -24,7 +24,7 @@ from armfold.core.envs import bernoulli, drifting, gaussian
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell import Result, simulate
 from armfold.shell.buffers import Layout
-from armfold.shell.run.bandit import curve_steps
+from armfold.shell.run.result import curve_steps
 from armfold.shell.store.checkpoint import CheckpointError
 from tests.purity import same_bits
 from tests.shell.helpers import ARMS, SMALLEST, learner, listened, run, same_lanes, same_result, world

@@ -1,6 +1,5 @@
 """How lanes lie in memory, and that a compiled step asks for no memory."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 from torch.utils import _pytree as pytree
 
 from armfold.core import random, simulate
@@ -20,7 +18,7 @@ from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.buffers import LANES, Layout, choose_layout, write
 from armfold.shell.compiled import advance, bind, choose, init_tally, tensor_tunables
 from tests.purity import same_bits
-from tests.shell.helpers import labelled, learner, world
+from tests.shell.helpers import allocations, labelled, learner, world
 
 SHAPES = [(64,), (128, 2), (64, 3, 2), (64, 3, 2, 2), (64, 0), (1, 3)]
 CACHE = 4 * 2**20  # bytes, the rule of docs/design.md
@@ -162,19 +160,6 @@ def compiled_step(bandit: Bandit, env: BanditEnv, *, lanes: int, device: str = "
         step()
     assert carry.time.unique().tolist() == [5]
     return step
-
-
-def allocations(work: Any, folder: Path) -> list[int]:
-    """Bytes of every allocation on the CPU while `work` runs, those soon freed included.
-
-    The profiler's `self_cpu_memory_usage` will not do: it is net, and a temporary that a compiled program takes and
-    gives back adds up to nothing.
-    """
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        work()
-    record.export_chrome_trace(str(folder / "trace.json"))
-    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
-    return [event["args"]["Bytes"] for event in events if event["name"] == "[memory]" and event["args"]["Bytes"] > 0]
 
 
 def test_allocations_are_seen(tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""The checkpoint of a run: restored, kept every few seconds, and replaced by the result in the end."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from armfold.shell.run.result import Gathered, Result
+from armfold.shell.store import checkpoint as store
+
+
+def open_checkpoint(checkpoint: str | Path | None, *, resume: bool) -> Path | None:
+    """The folder of a checkpoint. Raises CheckpointError where it holds one and `resume` is not asked for."""
+    folder = None if checkpoint is None else Path(checkpoint)
+    if folder is not None and store.exists(folder) and not resume:
+        raise store.CheckpointError(f"checkpoint {folder} exists: pass resume=True to go on, or another folder")
+    return folder
+
+
+class Run(Protocol):
+    """What a run that can be kept has."""
+
+    gathered: Gathered
+
+    def live(self) -> dict[str, Tensor]:
+        """What it is stepping, by name."""
+
+    def restore(self, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
+        """Take over a checkpoint. Raises CheckpointError where something is missing from it."""
+
+
+class Keeper:
+    """The checkpoint of a run: restores it, keeps it every few seconds, and leaves the result in its place."""
+
+    def __init__(self, folder: Path | None, identity: dict[str, Any], every: float) -> None:
+        self.folder, self.identity, self.every = folder, identity, every
+        self.saved = 0.0  # seconds into the run
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise store.CheckpointError(f"checkpoint {folder} cannot be a folder ({error})") from error
+
+    def ended(self) -> Result | None:
+        """The result of the run, where it had ended. Raises CheckpointError for the checkpoint of another run."""
+        if self.folder is None or not store.exists(self.folder):
+            return None
+        facts = store.load(self.folder)[1]
+        before = facts.get("identity", {})
+        names = self.identity.keys() | before.keys()
+        changed = sorted(name for name in names if self.identity.get(name) != before.get(name))
+        if changed:
+            raise store.CheckpointError(
+                f"checkpoint {self.folder} is of another run: {', '.join(changed)} differ; "
+                "give another folder, or do not resume"
+            )
+        return Result.load(self.folder) if "result" in facts else None
+
+    def restore(self, run: Run) -> Result | None:
+        """Set `run` back to the checkpoint, where there is one; the result, where it had ended."""
+        if self.folder is None or not store.exists(self.folder) or (ended := self.ended()) is not None:
+            return ended
+        tensors, facts = store.load(self.folder)
+        try:
+            run.restore(tensors, facts.get("progress", {}))
+        except store.CheckpointError as error:
+            raise store.CheckpointError(f"checkpoint {self.folder}: {error}; delete it, or do not resume") from error
+        self.saved = run.gathered.seconds
+        return None
+
+    def keep(self, run: Run, seconds: float) -> None:
+        """Write a checkpoint if the last one is old enough; `seconds` is the time that the run has taken."""
+        if self.folder is not None and seconds - self.saved >= self.every:
+            self.saved = run.gathered.seconds = seconds
+            facts = {"identity": self.identity, "progress": run.gathered.place()}
+            store.save(self.folder, {**run.gathered.tensors(), **run.live()}, facts)
+
+    def finish(self, result: Result) -> Result:
+        """Write the result in place of the checkpoint."""
+        if self.folder is not None:
+            store.save(self.folder, result.tensors(), {"identity": self.identity, "result": result.facts()})
+        return result

@@ -1,0 +1,156 @@
+"""The plan of a sweep: from what is asked for to points, to groups that share a program, to shards. No engine yet."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from armfold.core.check import check_seed, check_size
+from armfold.core.simulate import rescale_rewards
+from armfold.shell.choose import (
+    convert,
+    env_shape,
+    find_algorithm,
+    find_environment,
+    is_data,
+    make_bandit,
+    make_env,
+)
+from armfold.shell.compiled import advance, choose
+from armfold.shell.device import find_device
+from armfold.shell.run.compare import file_name
+from armfold.shell.run.shard import Group, Shard, cut
+from armfold.shell.run.space import (
+    Parameter,
+    Point,
+    Value,
+    check_draws,
+    combine,
+    draw_values,
+    find_parameters,
+    read_values,
+    resolve,
+)
+
+
+class Plan(NamedTuple):
+    """What a sweep will run."""
+
+    config: dict[str, Any]  # all that decides its results, as JSON; `make_plan` of it is this plan
+    grid: dict[Parameter, list[Value]]
+    drawn: dict[Parameter, list[Value]]
+    points: list[Point]
+    groups: list[Group]
+    shards: list[Shard]
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of what is swept."""
+        return [parameter.name for parameter in (*self.grid, *self.drawn)]
+
+
+def make_plan(config: Mapping[str, Any]) -> Plan:
+    """The plan for arguments of `sweep`, or for the `config` of a plan. Raises ValueError for what cannot run."""
+    names = list(dict.fromkeys(config["algos"]))
+    if not names:
+        raise ValueError("algos must name at least one algorithm")
+    for name, low in {"steps": 1, "runs": 1, "shard": 1}.items():
+        check_size(name, config[name], low=low)
+    seeds = list(config["seeds"])
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be different integers, one at least, got {seeds}")
+    for seed in seeds:
+        check_seed("seeds", seed)
+    env = None if is_data(config["env"]) else find_environment(config["env"])
+    known = find_parameters([find_algorithm(name) for name in names], env)
+    given = (config["grid"], config["random"], config["options"])
+    grid, laws, options = (dict(pairs) for pairs in given)
+    swept = resolve([*grid, *laws], known)
+    values = {p: read_values(p, v) for p, v in zip(swept, grid.values())}
+    check_draws(laws, config["draws"], config["draw_seed"])
+    draws = (config["draws"], config["draw_seed"])
+    drawn = {p: draw_values(p, law, *draws) for p, law in zip(swept[len(grid) :], laws.values())}
+    fixed = {p: _fix(p, v) for p, v in zip(resolve(options, known), options.values()) if p not in swept}
+    points = combine(names, values, drawn)
+    plain = {
+        **config,
+        "algos": names,
+        "seeds": seeds,
+        "grid": [[p.name, [_plain(v) for v in listed]] for p, listed in values.items()],
+        "random": [[p.name, law] for p, law in zip(drawn, laws.values())],
+        "options": [[p.name, _plain(v)] for p, v in fixed.items()],
+        "reward_range": config["reward_range"] and list(config["reward_range"]),
+    }
+    groups = _group(plain, points, fixed)
+    shards = [s for i, g in enumerate(groups) for s in cut(f"{file_name(g.algorithm)}-{i}", g, config["shard"])]
+    plain["compiled"] = [group.settings["compile"] == "on" for group in groups]
+    plain["torch"] = torch.__version__
+    return Plan(plain, values, drawn, points, groups, shards)
+
+
+def _fix(parameter: Parameter, value: Any) -> Any:
+    """A value that is the same at all points."""
+    if parameter.kind is None:
+        return value
+    return None if value is None else read_values(parameter, value)[0]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, which knows no infinity."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class _Options(NamedTuple):
+    """The options of a point: whether it is the same program for others is up to the first two."""
+
+    learner: dict[str, Any]
+    env: dict[str, Any]
+    tunables: dict[str, float]  # of the learner, those that may differ from lane to lane
+    env_tunables: dict[str, float]
+
+
+def _split(point: Point, fixed: Mapping[Parameter, Any]) -> _Options:
+    options = _Options({}, {}, {}, {})
+    for parameter, value in fixed.items():
+        if parameter.algorithm in (None, point.algorithm):
+            options[parameter.algorithm is None][parameter.option] = value
+    for parameter, value in point.values.items():
+        lanes = parameter.lanes and math.isfinite(value)  # type: ignore[arg-type]  # inf is another formula
+        options[2 * lanes + (parameter.algorithm is None)][parameter.option] = value
+    return options
+
+
+def _group(config: Mapping[str, Any], points: list[Point], fixed: Mapping[Parameter, Any]) -> list[Group]:
+    """Points that may share a program, each tried first with plain numbers: constructors look at those."""
+    groups: dict[Any, Group] = {}
+    shapes: dict[Any, tuple[int, int | None]] = {}
+    made = {"context": config["context"], "label": config["label"]}
+    data = make_env(config["env"], {}, **made) if is_data(config["env"]) else None
+    for i, point in enumerate(points):
+        options = _split(point, fixed)
+        world = {**options.env, **options.env_tunables}
+        env = data or make_env(config["env"], world, **made)
+        structure = repr(options.env)
+        if structure not in shapes:
+            shapes[structure] = env_shape(env)
+        arms, features = shapes[structure]
+        make_bandit(
+            find_algorithm(point.algorithm),
+            {**options.learner, **options.tunables},
+            arms=arms,
+            features=features,
+            dtype=getattr(torch, config["dtype"]),
+            delay=delay_of(config["env"], options.env),
+        )
+        key = (point.algorithm, repr(options.learner), structure, *options.tunables, *options.env_tunables)
+        if key not in groups:
+            groups[key] = _start_group(config, point.algorithm, options)
+        group = groups[key]
+        group.points.append(i)
+        for columns, values in ((group.tunables, options.tunables), (group.env_tunables, options.env_tunables)):
+            for name, value in values.items():
+                columns.setdefault(name, []).append(value)
+    return [_settle_compiling(group, config["shard"]) for group in groups.values()]
