@@ -7,7 +7,9 @@ plain NumPy one. Workers of `mp` wait by looking, all the time, and share the co
 """
 
 import argparse
+import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +20,7 @@ import numpy as np
 import torch
 
 from armfold import shell
-from armfold.core import bandits, envs
+from armfold.core import bandits, envs, random
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.envs import gymnasium as gymnasium_face
 from armfold.shell.envs import pufferlib as puffer_face
@@ -83,8 +85,11 @@ def _stepped(vec: Any, lanes: int, arms: int) -> Player:
 
 
 def alone(bandit: Bandit, env: BanditEnv, lanes: int) -> Player:
-    """Selecting and updating, and nothing else."""
+    """Selecting and updating, and nothing else: the same contexts and rewards at every step."""
     side = hosted.make_side(bandit, env, lanes, compile="on")
+    seen = env.observe(env.init(random.split(random.key(0), lanes)))
+    if side.obs is not None and seen is not None:
+        side.obs.fill(seen.numpy())
 
     def play(steps: int) -> None:
         with torch.no_grad():
@@ -95,13 +100,11 @@ def alone(bandit: Bandit, env: BanditEnv, lanes: int) -> Player:
     return play
 
 
-def against(name: str, bandit: Bandit, env: BanditEnv, lanes: int, workers: int) -> Player:
+def against(name: str, bandit: Bandit, env: BanditEnv, lanes: int, *, workers: int) -> Player:
     """The whole loop against a host."""
     host_name, _, vector = name.partition(" ")
-    host = hosts.make_host(
-        host_name, env, lanes, vector=vector or None, num_workers=workers if vector == "mp" else None, batch_size=None,
-        report=(), compile="on",
-    )  # fmt: skip
+    with other_cores() if workers else contextlib.nullcontext():
+        host = hosts.make_host(host_name, env, lanes, vector=vector or None, num_workers=workers or None, compile="on")
     sides = [hosted.make_side(bandit, env, lanes // host.batches, compile="on") for _ in range(host.batches)]
 
     def play(steps: int) -> None:
@@ -111,6 +114,20 @@ def against(name: str, bandit: Bandit, env: BanditEnv, lanes: int, workers: int)
                 pass
 
     return play
+
+
+@contextlib.contextmanager
+def other_cores() -> Iterator[None]:
+    """What is started inside keeps off the core that the benchmark is bound to, where there is another."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - ours or ours)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
 
 
 def fused(bandit: Bandit, env: BanditEnv, lanes: int) -> Player:
@@ -150,16 +167,17 @@ def compare_hosts(algorithm: str, options: argparse.Namespace) -> Iterator[recor
     entry = bandits.ALGORITHMS[algorithm]
     sizes = {"arms": options.arms, **({"features": options.features} if entry.contextual else {})}
     bandit, env = entry.make(**sizes), (envs.contextual if entry.contextual else envs.bernoulli)(**sizes)
-    players = {"alone": alone(bandit, env, options.lanes), "core": fused(bandit, env, options.lanes)}
-    for name in (*BARRED, "pufferlib mp"):
-        players[name] = against(name, bandit, env, options.lanes, options.workers)
-    timings = record.race(players, repeats=options.repeats, seconds=options.seconds, first=20)
     usual = all(getattr(options, name) == size for name, size in SIZES.items())
-    theirs = options.lanes * timings["alone"].rate
-    for name in list(players)[1:]:
-        bar = HOST_BAR if usual and name in BARRED else None
-        detail = {"timings": {side: timings[side]._asdict() for side in ("alone", name)}}
-        yield record.Row(f"{algorithm}, {name}", "alone", options.lanes * timings[name].rate, theirs, bar, detail, True)
+    fast = {name: partial(against, name, workers=0) for name in BARRED}
+    # Workers that wait would disturb the others: they are there for their own race alone.
+    for sides in ({"core": fused, **fast}, {"pufferlib mp": partial(against, "pufferlib mp", workers=options.workers)}):
+        players = {name: make(bandit, env, options.lanes) for name, make in {"alone": alone, **sides}.items()}
+        timings = record.race(players, repeats=options.repeats, seconds=options.seconds, first=20)
+        for name in sides:
+            bar = HOST_BAR if usual and name in BARRED else None
+            detail = {"timings": {side: timings[side]._asdict() for side in ("alone", name)}}
+            ours, theirs = (options.lanes * timings[side].rate for side in (name, "alone"))
+            yield record.Row(f"{algorithm}, {name}", "alone", ours, theirs, bar, detail, True)
 
 
 def measure(options: argparse.Namespace) -> list[record.Row]:

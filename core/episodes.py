@@ -27,7 +27,7 @@ class Lanes(NamedTuple):
 
     env: State
     rng: Tensor  # [*B, 2] int64, the environment's keys
-    time: Tensor  # [*B] int64, steps taken
+    time: Tensor  # [*B] int64, steps taken, and episodes without any
     begun: Tensor  # [*B] int64, steps taken when the episode at hand began
     totals: Totals
 
@@ -70,10 +70,12 @@ def step(env: BanditEnv | Env, lanes: Lanes, action: Tensor, *, max_steps: int |
 
 def restart(env: BanditEnv | Env, lanes: Lanes, ended: Tensor) -> Lanes:
     """New episodes for the lanes of ended, bool [*B]; the others as they are."""
-    # Steps jump ahead in a lane's stream, from 1 on; new episodes jump back from its start.
-    fresh = env.init(random.fold_in(random.jump(lanes.rng, -lanes.time), 0))
-    begun = torch.where(ended, lanes.time, lanes.begun)
-    return lanes._replace(env=_choose(ended, fresh, lanes.env), begun=begun)
+    # Steps jump ahead in a lane's stream, from 1 on; new episodes jump back from its start. One in which no step was
+    # taken counts as one, or the next would be the same again.
+    time = lanes.time + (ended & (lanes.time == lanes.begun))
+    fresh = env.init(random.fold_in(random.jump(lanes.rng, -time), 0))
+    begun = torch.where(ended, time, lanes.begun)
+    return lanes._replace(env=_choose(ended, fresh, lanes.env), time=time, begun=begun)
 
 
 def _choose(where: Tensor, new: Any, old: Any) -> Any:

@@ -4,8 +4,8 @@ A key is an int64 tensor [*B, 2] that holds (seed, offset) as 64-bit words. Bloc
 Philox(key = seed, counter = offset + j), four 32-bit words. `split` and `fold_in` turn block j into a new key, as
 torch.func._random does. A key is consumed once: by `split`, by `fold_in` (with distinct data), or by one draw.
 
-Draws put their own shape behind the key's batch shape: [*B, *shape]. Element i of a draw takes block i whole: that
-wastes words, but nothing has to be interleaved, and the draw fuses into the loop that uses it (docs/design.md).
+Draws put their own shape behind the key's batch shape: [*B, *shape]. Element i of a draw takes block i whole, which
+wastes words but fuses into the loop that uses it; normals, which cost more, take four from a block (docs/design.md).
 """
 
 import math
@@ -65,6 +65,19 @@ def _box_muller(words: Words, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         u, v = _open01(words[0], words[0], dtype), _open01(words[1], words[1], dtype)
     radius = torch.sqrt(-2 * torch.log(u))
     return radius * torch.cos(2 * math.pi * v), radius * torch.sin(2 * math.pi * v)
+
+
+def _normals(rng: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Standard normals [*B, *shape], as many from each block as it has words for."""
+    n, lanes, event = math.prod(shape), rng.ndim - 1, len(shape)
+    double = dtype == torch.float64
+    w0, w1, w2, w3 = (word.movedim(-1, 0) for word in _blocks(rng, (-(-n // (2 if double else 4)),)))
+    parts = _box_muller((w0, w1, w2, w3), dtype)
+    if not double:
+        parts += _box_muller((w2, w3, w0, w1), dtype)
+    # Stacked with the lanes last in memory, each part is stored as it is computed; nothing has to be interleaved.
+    drawn = torch.stack(parts, 1).flatten(0, 1)[:n].reshape(*shape, *rng.shape[:-1])
+    return drawn.movedim(tuple(range(event)), tuple(range(lanes, lanes + event)))
 
 
 def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Tensor:
@@ -157,8 +170,13 @@ def normal(
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Normal draws [*B, *shape]; mean and std broadcast against that (Box and Muller 1958). |draw| < 6.8 std below
-    float64."""
-    return mean + std * _box_muller(_blocks(rng, shape), dtype)[0].to(dtype)
+    float64.
+
+    A block holds four of them, two in float64: element i is in block i // 4.
+    """
+    if math.prod(shape) == 1:
+        return mean + std * _box_muller(_blocks(rng, shape), dtype)[0].to(dtype)
+    return mean + std * _normals(rng, shape, dtype).to(dtype)
 
 
 def exponential(rng: Tensor, shape: Sequence[int] = (), *, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -5,15 +5,17 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from armfold.core import random
+from armfold.core import catalogue, random
 from armfold.core.bandits import ALGORITHMS, Algorithm, with_delay
 from armfold.core.check import check_size
-from armfold.core.envs import ENVIRONMENTS, classification, dataset
+from armfold.core.envs import ENVIRONMENTS, Environment, classification, dataset
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.envs import data
 
@@ -47,6 +49,46 @@ def find_algorithm(name: str) -> Algorithm:
     return ALGORITHMS[name]
 
 
+_SIZES = {"arms": int, "features": int}  # what these are, where nothing says so
+
+
+def option_kinds(make: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a constructor's options that take one value: float, int, bool, str or a Literal."""
+    hints, kinds = catalogue.hints(make), {}
+    for p in inspect.signature(make).parameters.values():
+        kind = hints.get(p.name, _SIZES.get(p.name, type(p.default)))
+        members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        members = tuple(member for member in members if member not in (NoneType, Tensor))
+        if len(members) == 1 and (members[0] in (float, int, bool, str) or get_origin(members[0]) is Literal):
+            kinds[p.name] = members[0]
+    return kinds
+
+
+def convert(key: str, kind: Any, value: Any) -> Any:
+    """A value from a file or a word as an option of that type holds it. Raises ValueError for one that does not fit."""
+    inner = [member for member in get_args(kind) if member is not NoneType]
+    if get_origin(kind) in (Union, UnionType):
+        return convert(key, inner[0], value)
+    if get_origin(kind) is Literal:
+        fits, wanted = value in inner, f"one of {inner}"
+    elif get_origin(kind) is tuple:
+        open_ended = Ellipsis in inner
+        fits = isinstance(value, list) and (open_ended or len(value) == len(inner))
+        wanted = "a list of numbers" if open_ended else f"a list of {len(inner)} numbers"
+        value = tuple(convert(key, float, item) for item in value) if fits else value
+    elif kind is float:
+        fits, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+        value = float(value) if fits else value
+    elif kind is Path:
+        fits, wanted = isinstance(value, str), "a path"
+        value = Path(value) if fits else value
+    else:
+        fits, wanted = type(value) is kind, f"of type {kind.__name__}"
+    if not fits:
+        raise ValueError(f"{key} must be {wanted}, got {value!r}")
+    return value
+
+
 def make_bandit(
     algorithm: Algorithm,
     tunables: dict[str, Any],
@@ -69,7 +111,8 @@ def make_bandit(
             raise TypeError(f"must return a Bandit, returned {type(bandit).__name__}")
         if delay == 0:
             return bandit
-        weighs = _weighs(bandit, arms, features)
+        first = {key: value[0].item() if isinstance(value, Tensor) else value for key, value in tunables.items()}
+        weighs = _weighs(algorithm.make(**structure, **first), arms, features)
         return with_delay(bandit, delay=delay, arms=arms, features=features, propensities=weighs, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{algorithm.name}: {error}") from error
@@ -96,14 +139,14 @@ def make_env(name: str, options: dict[str, Any], *, context: Context = "shared",
     A name of the registry, "digits", a CSV or NPZ file, or the user's own by "module:function".
     """
     path = Path(name)
+    if not is_data(name):
+        return _make_pure(name, options)
     if name == "digits":
         read: data.Labelled | data.Rewarded = data.load_digits()
-    elif path.suffix in (".csv", ".npz"):
+    else:
         if not path.is_file():
             raise ValueError(f"env {name!r}: there is no such file")
         read = data.load_csv(path, label) if path.suffix == ".csv" else data.load_npz(path)
-    else:
-        return _make_pure(name, options)
     if isinstance(read, data.Labelled):
         return classification(x=read.x, y=read.y, arms=len(read.classes), context=context)
     try:
@@ -115,10 +158,22 @@ def make_env(name: str, options: dict[str, Any], *, context: Context = "shared",
 _OF_FILES = {"classification", "dataset"}  # made from files and "digits", not by their names
 
 
-def _make_pure(name: str, options: dict[str, Any]) -> BanditEnv:
-    if ":" not in name and (name not in ENVIRONMENTS or name in _OF_FILES):
+def is_data(name: str) -> bool:
+    """Whether an environment of that name is made from a data set."""
+    return name == "digits" or Path(name).suffix in (".csv", ".npz")
+
+
+def find_environment(name: str) -> Environment:
+    """The environment of that name, or the user's own by "module:function"; not one that is made from a data set."""
+    if ":" in name:
+        return Environment(name, import_function(name))
+    if name not in ENVIRONMENTS or name in _OF_FILES:
         raise suggest("environment", name, (ENVIRONMENTS.keys() - _OF_FILES) | {"digits"})
-    make = import_function(name) if ":" in name else ENVIRONMENTS[name].make
+    return ENVIRONMENTS[name]
+
+
+def _make_pure(name: str, options: dict[str, Any]) -> BanditEnv:
+    make = find_environment(name).make
     if name == "abrupt" and options.get("p"):
         options = {**options, "p": _phases(options["p"], options["arms"])}
     known = inspect.signature(make).parameters

@@ -1,10 +1,8 @@
 """The `armfold` command."""
 
-import logging
 import re
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import numpy
 import torch
 import tyro
 from rich.console import Console
-from rich.logging import RichHandler
 
 import armfold
 from armfold.core.bandits import ALGORITHMS
@@ -22,14 +19,18 @@ from armfold.core.envs import ENVIRONMENTS
 from armfold.shell import config as configuration
 from armfold.shell.choose import env_shape, find_algorithm, make_bandit, make_env, suggest
 from armfold.shell.cli_evaluate import evaluate
+from armfold.shell.cli_sweep import show_sweep, sweep
 from armfold.shell.device import find_device
 from armfold.shell.run import compare
 from armfold.shell.run.bandit import simulate
 from armfold.shell.run.decisions import log_decisions
+from armfold.shell.run.hosted import simulate_hosted
+from armfold.shell.run.hosts import check_host
 from armfold.shell.run.result import Result, tabulate
+from armfold.shell.store.files import check_writable
+from armfold.shell.view.console import log_to_terminal
+from armfold.shell.view.dashboard import Dashboard
 from armfold.shell.view.table import print_catalogue, print_comparison
-
-_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], None]] = {
         "bandit": bandit,
         "evaluate": evaluate,
+        "sweep": sweep,
         "list": catalogue,
         "show": show,
     }
@@ -82,21 +84,39 @@ def bandit(argv: list[str]) -> None:
     if config.log_decisions and not 1 <= config.log_runs <= config.runs:
         raise ValueError(f"log_runs must be an integer in [1, runs], got {config.log_runs}")
     find_device(config.device)
-    env = make_env(config.env, _env_options(config), context=config.context, label=config.label)
+    check_host(
+        config.host, config.runs, vector=config.vector, num_workers=config.num_workers, batch_size=config.batch_size
+    )
+    env = make_env(config.env, configuration.env_options(config), context=config.context, label=config.label)
     learners = {name: _make_learner(config, name, env) for name in names}
     identity = configuration.identity(config, names)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(config.env).stem)
     for name, learner in learners.items():  # errors that a few steps show come before anything is written
         _simulate(config, name, learner, env, steps=min(config.steps, 4), runs=min(config.runs, 64), compile="off")
-    _set_up_logging(verbose=config.verbose or config.profile, quiet=config.quiet)
+    console = log_to_terminal(verbose=config.verbose or config.profile, quiet=config.quiet)
+    csv = config.csv and config.csv.resolve()  # not a link, which the file would replace
+    if csv is not None:
+        check_writable("csv", csv)
     folder = config.out or Path("runs") / f"{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
     compare.open_folder(folder, identity, resume=config.resume)
-    results = {
-        name: _simulate(config, name, learner, env, folder=folder, label=name) for name, learner in learners.items()
-    }
+    results = _compare(config, learners, env, folder, console)
     if config.log_decisions:
         _log_decisions(config, folder, learners, env)
-    _report(folder, results, identity, quiet=config.quiet)
+    _report(folder, results, identity, csv=csv, quiet=config.quiet)
+
+
+def _compare(config: Any, learners: dict[str, Any], env: Any, folder: Path, console: Console) -> dict[str, Result]:
+    if not config.tui or config.quiet:
+        return {name: _simulate(config, name, learner, env, folder=folder) for name, learner in learners.items()}
+    title = f"{config.env}, {config.steps} steps, {config.runs} runs"
+    results = {}
+    with Dashboard(list(learners), steps=config.steps, title=title, device=config.device, console=console) as board:
+        for name, learner in learners.items():
+            results[name] = _simulate(
+                config, name, learner, env, folder=folder, progress=False, watch=board.watcher(name)
+            )
+            board.finish(name, results[name])
+    return results
 
 
 def _log_decisions(config: Any, folder: Path, learners: dict[str, Any], env: Any) -> None:
@@ -126,7 +146,7 @@ def _simulate(config: Any, name: str, learner: Any, env: Any, *, folder: Path | 
         "threads": config.threads,
         "points": config.points,
         "reward_range": _reward_range(config, name),
-        "max_memory": _bytes(config.max_memory),
+        "max_memory": configuration.memory(config),
         "checkpoint_every": config.checkpoint_every,
         "progress": folder is not None and not config.quiet,
         "profile": folder is not None and config.profile,
@@ -135,11 +155,21 @@ def _simulate(config: Any, name: str, learner: Any, env: Any, *, folder: Path | 
         settings |= {
             "checkpoint": compare.result_folder(folder, name),
             "resume": config.resume,
+            "label": name,
         }
     try:
+        if config.host != "core" and folder is not None:
+            return simulate_hosted(learner, env, **_hosted(config, {**settings, **changed}))
         return simulate(learner, env, **{**settings, **changed})
     except ShapeError as error:
         raise ValueError(f"{name} in {config.env}: {error}") from error
+
+
+def _hosted(config: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run against a host; it cannot keep an environment that is elsewhere."""
+    only_core = ("max_memory", "checkpoint_every")
+    hosting = {name: getattr(config, name) for name in ("host", "vector", "num_workers", "batch_size")}
+    return {**{name: value for name, value in settings.items() if name not in only_core}, **hosting}
 
 
 def catalogue(argv: list[str]) -> None:
@@ -152,43 +182,40 @@ def catalogue(argv: list[str]) -> None:
 
 
 def show(argv: list[str]) -> None:
-    """Show a finished run again: its table, and its picture redrawn, from the files in its folder."""
+    """Show a finished run or sweep again: its table, and its pictures redrawn, from the files in its folder."""
 
     def arguments(folder: tyro.conf.Positional[Path]) -> Path:
-        """Show a finished run again.
+        """Show a finished run or sweep again.
 
         Args:
-            folder: The run folder.
+            folder: Its folder.
         """
         return folder
 
     folder = configuration.read_words(arguments, args=argv, prog="armfold show")
+    if "grid" in compare.read_config(folder):
+        show_sweep(folder)
+        return
     results, identity = compare.load(folder)
     _report(folder, results, identity, quiet=False)
 
 
-def _report(folder: Path, results: dict[str, Result], identity: dict[str, Any], *, quiet: bool) -> None:
+def _report(
+    folder: Path, results: dict[str, Result], identity: dict[str, Any], *, csv: Path | None = None, quiet: bool
+) -> None:
     versions = {
         "armfold": armfold.__version__,
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "python": sys.version.split()[0],
     }
-    paths = compare.save(folder, results, identity, versions)
+    paths = compare.save(folder, results, identity, versions, csv=csv)
     seconds = {name: result.seconds for name, result in results.items()}
     first = next(iter(results.values()))
     title = f"{identity['env']}: regret after {first.steps} steps, {first.regret.numel()} runs"
     print_comparison(tabulate(results), seconds, reference=next(iter(results)), title=title)
     if not quiet:
         print(f"table: {paths[0]}\nrecords: {paths[1]}\npicture: {paths[2]}")
-
-
-def _env_options(config: Any) -> dict[str, Any]:
-    names = (
-        *("arms", "features", "p", "mean", "std", "sigma", "scale"),
-        *("boundary", "period", "hazard", "gap", "growth", "delay"),
-    )
-    return {name: getattr(config, name) for name in names}
 
 
 def _make_learner(config: Any, name: str, env: Any) -> Any:
@@ -207,24 +234,6 @@ def _reward_range(config: Any, name: str) -> tuple[float, float] | None:
     if find_algorithm(name).rewards == "real":
         return None
     return config.reward_range or (0.0, 1.0)
-
-
-def _bytes(text: str | None) -> int | None:
-    """Bytes that a size such as "512MiB" means."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    if match is None or match[2].upper() not in _UNITS:
-        raise ValueError(f"max_memory must be a size such as 512MiB or 2GiB, got {text!r}")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
-
-
-def _set_up_logging(*, verbose: bool, quiet: bool) -> None:
-    level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
-    logging.basicConfig(level=level, format="%(message)s", handlers=[handler], force=True)
-    logging.captureWarnings(True)
-    warnings.simplefilter("default", UserWarning)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,27 @@
-"""The configuration of `armfold bandit`: presets, then a TOML file, then flags, each over the one before."""
+"""The configuration of `armfold bandit`: presets, then a TOML file, then flags. `armfold sweep` shares options."""
 
 import contextlib
 import dataclasses
 import io
 import json
 import math
+import re
 import tomllib
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
 from armfold.core.bandits import ALGORITHMS
-from armfold.shell.choose import suggest
+from armfold.shell.choose import convert, option_kinds, suggest
 
 _DTYPES = Literal["float32", "float64"]
+_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 @dataclasses.dataclass(frozen=True)
-class _Options:
-    """Compare bandit algorithms in one environment: thousands of seeded runs, a table, a picture, a run folder."""
+class Common:
+    """What `armfold bandit` and `armfold sweep` are both told."""
 
     env: str = "bernoulli"
     """bernoulli, gaussian, drifting, abrupt, adversarial, delayed, contextual, digits, a CSV or NPZ file of contexts
@@ -32,8 +33,6 @@ class _Options:
     """Steps of each run."""
     runs: int = 4096
     """Independent runs (lanes)."""
-    seed: int = 0
-    """Seed of arms, contexts and rewards: the same for every algorithm."""
     agent_seed: int | None = None
     """Seed of the algorithms' own randomness; the seed where not given."""
     arms: int = 10
@@ -79,20 +78,42 @@ class _Options:
     """CPU threads; one is fastest for small steps."""
     max_memory: str | None = None
     """Memory for a block of runs, such as 512MiB or 2GiB."""
-    points: int = 200
-    """Points of the regret curve."""
     out: Path | None = None
     """Run folder; runs/<env>-<time> where not given. It must be new or empty, unless --resume."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
     checkpoint_every: float = 30.0
     """Seconds between checkpoints."""
-    profile: bool = False
-    """Say where the time of a step goes, and how much memory it takes."""
     verbose: bool = False
     """Say more."""
     quiet: bool = False
     """Say nothing but the table and errors."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options(Common):
+    """Compare bandit algorithms in one environment: thousands of seeded runs, a table, a picture, a run folder."""
+
+    seed: int = 0
+    """Seed of arms, contexts and rewards: the same for every algorithm."""
+    host: Literal["core", "gymnasium", "pufferlib"] = "core"
+    """Who steps the environment: core, in one program with the algorithm; or a Gymnasium vector environment, or native
+    PufferLib ones, with actions and rewards handed over at each step. The results are the same."""
+    vector: Literal["serial", "mp"] | None = None
+    """How pufferlib steps: serial (in this process) or mp (in processes of their own)."""
+    num_workers: int | None = None
+    """Environments of pufferlib, each with its share of the runs, and with mp its own process; 1 where not given."""
+    batch_size: int | None = None
+    """Environments of pufferlib that are handed over at a time, while the others step; all where not given."""
+    points: int = 200
+    """Points of the regret curve."""
+    csv: Path | None = None
+    """A file to write the comparison to as well, the same as summary.csv in the run folder."""
+    profile: bool = False
+    """Say where the time of a step goes, and how much memory it takes."""
+    tui: bool = False
+    """Show on standard error how all learners are doing, instead of progress bars; without a terminal, a line now and
+    then. --quiet silences it."""
     preset: Literal["smoke", "quickstart", "quickstart-digits", "experiment", "benchmark"] | None = None
     """Values to start from: smoke (seconds), quickstart and quickstart-digits (what `make run` shows), experiment
     (10000 steps, 4096 runs), benchmark (compiled, 8192 runs, profiled)."""
@@ -126,11 +147,16 @@ _TRANSIENT = frozenset(  # what a run may be resumed with other values of
     [
         "out",
         "resume",
+        "csv",
+        "vector",
+        "num_workers",
+        "batch_size",
         "threads",
         "max_memory",
         "checkpoint_every",
         "profile",
         "verbose",
+        "tui",
         "quiet",
         "log_decisions",
         "log_runs",
@@ -143,7 +169,7 @@ _TRANSIENT = frozenset(  # what a run may be resumed with other values of
 
 def _tunables_class(name: str) -> type:
     algorithm = ALGORITHMS[name]
-    kinds = _option_kinds(name)
+    kinds = option_kinds(algorithm.make)
     fields = [
         (key, Annotated[kinds[key], tyro.conf.arg(help=algorithm.summary)], dataclasses.field(default=option.default))
         for key, option in algorithm.options.items()
@@ -151,22 +177,18 @@ def _tunables_class(name: str) -> type:
     return dataclasses.make_dataclass(name, fields, frozen=True)
 
 
-def _option_kinds(name: str) -> dict[str, Any]:
-    """The types of an algorithm's options: float for tunables, int, or a Literal."""
-    algorithm = ALGORITHMS[name]
-    hints = get_type_hints(algorithm.make)
-    return {key: float if key in algorithm.tunables else hints[key] for key in algorithm.options}
-
-
 _TUNED = {name: _tunables_class(name) for name, algorithm in ALGORITHMS.items() if algorithm.options}
 
-Config: type[Any] = dataclasses.make_dataclass(
-    "Config",
-    [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in _TUNED.items()],
-    bases=(_Options,),
-    frozen=True,
-)
-Config.__doc__ = _Options.__doc__
+
+def with_tunables(options: type) -> type[Any]:
+    """A dataclass with those options and, for each algorithm, its own."""
+    tuned = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in _TUNED.items()]
+    kind = dataclasses.make_dataclass("Config", tuned, bases=(options,), frozen=True)
+    kind.__doc__ = options.__doc__
+    return kind
+
+
+Config: type[Any] = with_tunables(_Options)
 
 
 def _flag(argv: list[str], name: str) -> str | None:
@@ -211,48 +233,43 @@ def _read(path: Path) -> dict[str, Any]:
     for key in values:
         if key not in kinds and key not in _TUNED:
             raise suggest(f"option in {path}", key, kinds.keys() | _TUNED.keys())
-    return {key: _tuned(key, v) if key in _TUNED else _converted(key, kinds[key], v) for key, v in values.items()}
+    return {key: _tuned(key, v) if key in _TUNED else convert(key, kinds[key], v) for key, v in values.items()}
 
 
 def _tuned(algorithm: str, values: Any) -> Any:
     """An algorithm's table of a TOML file."""
     if not isinstance(values, dict):
         raise ValueError(f"{algorithm} must be a table of its tunables, got {values!r}")
-    kinds = _option_kinds(algorithm)
+    options, kinds = ALGORITHMS[algorithm].options, option_kinds(ALGORITHMS[algorithm].make)
     for name in values:
-        if name not in kinds:
-            raise suggest(f"option of {algorithm}", name, kinds)
-    return _TUNED[algorithm](**{name: _converted(f"{algorithm}.{name}", kinds[name], v) for name, v in values.items()})
-
-
-def _converted(key: str, kind: Any, value: Any) -> Any:
-    """A value of a TOML file as an option of that type holds it. Raises ValueError for one that does not fit."""
-    inner = [member for member in get_args(kind) if member is not NoneType]
-    if get_origin(kind) in (Union, UnionType):
-        return _converted(key, inner[0], value)
-    if get_origin(kind) is Literal:
-        fits, wanted = value in inner, f"one of {inner}"
-    elif get_origin(kind) is tuple:
-        open_ended = Ellipsis in inner
-        fits = isinstance(value, list) and (open_ended or len(value) == len(inner))
-        wanted = "a list of numbers" if open_ended else f"a list of {len(inner)} numbers"
-        value = tuple(_converted(key, float, item) for item in value) if fits else value
-    elif kind is float:
-        fits, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
-        value = float(value) if fits else value
-    elif kind is Path:
-        fits, wanted = isinstance(value, str), "a path"
-        value = Path(value) if fits else value
-    else:
-        fits, wanted = type(value) is kind, f"of type {kind.__name__}"
-    if not fits:
-        raise ValueError(f"{key} must be {wanted}, got {value!r}")
-    return value
+        if name not in options:
+            raise suggest(f"option of {algorithm}", name, options)
+    return _TUNED[algorithm](**{name: convert(f"{algorithm}.{name}", kinds[name], v) for name, v in values.items()})
 
 
 def tunables(config: Any, algorithm: str) -> dict[str, Any]:
     """The options of `algorithm` in a `Config`."""
     return dataclasses.asdict(getattr(config, algorithm)) if algorithm in _TUNED else {}
+
+
+def env_options(config: Any) -> dict[str, Any]:
+    """The options of environments in a `Config`."""
+    names = (
+        *("arms", "features", "p", "mean", "std", "sigma", "scale"),
+        *("boundary", "period", "hazard", "gap", "growth", "delay"),
+    )
+    return {name: getattr(config, name) for name in names}
+
+
+def memory(config: Any) -> int | None:
+    """Bytes that the max_memory of a `Config` means."""
+    text = config.max_memory
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].upper() not in _UNITS:
+        raise ValueError(f"max_memory must be a size such as 512MiB or 2GiB, got {text!r}")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def identity(config: Any, algorithms: list[str]) -> dict[str, Any]:

@@ -27,11 +27,11 @@ def coin(rng: Tensor, p: Tensor, action: Tensor) -> Tensor:
     return torch.where(chosen == chosen, heads.to(p.dtype), chosen)
 
 
-def fixed(name: str, values: Tensor, rng: Tensor) -> Tensor:
+def fixed(name: str, values: Tensor, rng: Tensor, *, dims: int = 1) -> Tensor:
     """`values` [K], or of the last dimensions of [*B, K], as float32 [*B, K] for keys rng [*B, 2]; ShapeError that
-    names it for others."""
+    names it for others. dims: how many dimensions those of an arm and what follows are."""
     check_key(rng)
-    shape = (*rng.shape[:-1], values.shape[-1])
+    shape = (*rng.shape[:-1], *values.shape[-dims:])
     if values.ndim > len(shape) or tuple(values.shape) != shape[len(shape) - values.ndim :]:
-        raise ShapeError(f"{name} must have shape {shape[-1:]} or {shape}, got {tuple(values.shape)}")
+        raise ShapeError(f"{name} must have shape {shape[-dims:]} or {shape}, got {tuple(values.shape)}")
     return values.to(torch.float32).expand(shape).clone()

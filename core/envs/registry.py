@@ -1,5 +1,6 @@
 """Every bandit environment by name."""
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,6 +21,16 @@ class Environment(NamedTuple):
 
     name: str
     make: Callable[..., BanditEnv]  # keyword arguments only
+
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """What may be set: its sizes, tunables, and choices that are part of its structure."""
+        return dict(inspect.signature(self.make).parameters)
+
+    @property
+    def tunables(self) -> dict[str, float | None]:
+        """Its float tunables and their defaults, None where they are off: those that may differ between lanes."""
+        return catalogue.scalars(self.make)
 
     @property
     def summary(self) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from armfold.core import episodes
-from armfold.core.check import ShapeError, check_key, check_size
+from armfold.core.check import ShapeError, check_key, check_shape, check_size
 from armfold.core.episodes import Lanes, Totals
 from armfold.core.types import BanditEnv, Env
 from armfold.shell.buffers import LANES, Layout, write
@@ -97,9 +97,11 @@ class VectorEnv:
         self.device = find_device(device)
         self.env = tensor_tunables(env, self.device)
         self.num_envs, self.max_steps = lanes, max_steps
+        self._filled = math.ceil(lanes / LANES) * LANES  # every lane goes through the same vector code
         function = advance_and_restart if isinstance(env, Env) else advance
         self._function, self.compiled = choose(function, compile, device=self.device, calls=0)
         self._outputs: Sequence[Outputs] = outputs or ()
+        self._turn = 0
         self._steps: list[Callable[[], object]] = []
 
     def reset(self, keys: Tensor) -> tuple[Tensor | None, Info]:
@@ -108,10 +110,20 @@ class VectorEnv:
         `random.split(random.key(seed), N)` gives the lanes of `simulate(seed=seed)`.
         """
         check_key(keys, (self.num_envs,))
-        filled = math.ceil(self.num_envs / LANES) * LANES  # every lane goes through the same vector code
-        keys = torch.cat((keys, keys[-1:].expand(filled - self.num_envs, 2))).to(self.device)
+        keys = torch.cat((keys, keys[-1:].expand(self._filled - self.num_envs, 2))).to(self.device)
         with torch.no_grad():
             self._start(episodes.init(self.env, keys))
+        return self._show()
+
+    def restart(self, ended: Tensor) -> tuple[Tensor | None, Info]:
+        """New episodes for the lanes of ended, bool [N]: what each lane sees, and `Info`. Raises ShapeError."""
+        self._require_reset()
+        if ended.shape != (self.num_envs,) or ended.dtype != torch.bool:
+            raise ShapeError(f"ended must be bool of shape ({self.num_envs},), got {ended.dtype} {tuple(ended.shape)}")
+        chosen = torch.ones_like(self._lanes.time, dtype=torch.bool)
+        chosen[: self.num_envs].copy_(ended)
+        with torch.no_grad():
+            self._start(episodes.restart(self.env, self._lanes, chosen))
         return self._show()
 
     def _start(self, lanes: Lanes) -> None:
@@ -119,7 +131,7 @@ class VectorEnv:
         if not self._steps:
             self._make(lanes)
         write(self._lanes, lanes)
-        self._turn = 0
+        self._turn = (self._turn + 1) % len(self._steps)  # what the last step returned stays valid
         self._left = self._steps_left()
 
     def _make(self, lanes: Lanes) -> None:
@@ -153,6 +165,7 @@ class VectorEnv:
 
     def _show(self) -> tuple[Tensor | None, Info]:
         outputs = self._outputs[self._turn]
+        outputs.info.regret.zero_()
         _write(outputs.obs, self.env.observe(self._lanes.env))
         if isinstance(self.env, Env):
             _write(outputs.info.legal, self.env.legal(self._lanes.env))
@@ -193,11 +206,13 @@ class VectorEnv:
     @property
     def totals(self) -> Totals:
         """Sums of each lane since `reset`, [N]; the next step changes them."""
+        self._require_reset()
         return Totals(*(x[: self.num_envs] for x in self._lanes.totals))
 
     @property
     def state(self) -> Any:
         """The environment's state, [N, ...]; the next step changes it."""
+        self._require_reset()
         return pytree.tree_map(lambda x: x[: self.num_envs], self._lanes.env)
 
     def snapshot(self) -> Lanes:
@@ -206,7 +221,8 @@ class VectorEnv:
         return pytree.tree_map(torch.clone, self._lanes)  # type: ignore[no-any-return]
 
     def restore(self, lanes: Lanes) -> tuple[Tensor | None, Info]:
-        """Go on from what `snapshot` gave: what each lane sees, and `Info`."""
+        """Go on from what `snapshot` gave: what each lane sees, and `Info`. Raises ShapeError for another N."""
+        check_shape("lanes.time", lanes.time, (self._filled,))
         with torch.no_grad():
             self._start(lanes)
         return self._show()

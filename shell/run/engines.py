@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from armfold.core.check import check_size
 from armfold.shell.run.result import Result
-from armfold.shell.run.shard import Shard, play
+from armfold.shell.run.shard import Running, Shard, play
 
 Name = Literal["local", "ray"]
 Moved = Callable[[int], None]  # told how many run-steps are done
@@ -23,16 +23,9 @@ _PATIENCE = 10.0  # seconds in which a Ray cluster must answer
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
-class Kept(NamedTuple):
-    """How a shard is kept while it runs."""
-
-    every: float  # seconds between checkpoints
-    threads: int  # of torch, where it runs in this process
-
-
 @contextmanager
 def open_engine(
-    name: Name, kept: Kept, *, num_workers: int | None = None, address: str | None = None
+    name: Name, running: Running, *, num_workers: int | None = None, address: str | None = None
 ) -> Iterator[Engine]:
     """The engine of that name, ready to run shards; results come as they are finished.
 
@@ -44,22 +37,22 @@ def open_engine(
         for option, value in {"num_workers": num_workers, "ray_address": address}.items():
             if value is not None:
                 raise ValueError(f"{option} is for engine 'ray', got {value!r} for engine 'local'")
-        yield partial(_run_here, kept=kept)
+        yield partial(_run_here, running=running)
         return
     if num_workers is not None:
         check_size("num_workers", num_workers)
     with _ray(num_workers, address) as (ray, workers):
-        yield partial(_run_on_ray, kept=kept, ray=ray, workers=workers)
+        yield partial(_run_on_ray, running=running, ray=ray, workers=workers)
 
 
-def _run_here(jobs: Sequence[Job], moved: Moved, *, kept: Kept) -> Iterator[tuple[Shard, Result]]:
+def _run_here(jobs: Sequence[Job], moved: Moved, *, running: Running) -> Iterator[tuple[Shard, Result]]:
     done = 0
     for shard, folder in jobs:
 
         def watch(glimpse: Any, before: int = done) -> None:
             moved(before + glimpse.done)
 
-        result = play(shard, folder=folder, checkpoint_every=kept.every, threads=kept.threads, watch=watch)
+        result = play(shard, folder=folder, running=running, watch=watch)
         done += shard.lanes * result.steps
         moved(done)
         yield shard, result
@@ -75,7 +68,7 @@ def _ray(num_workers: int | None, address: str | None) -> Iterator[tuple[Any, in
     except ImportError as error:
         raise ValueError("engine 'ray' needs Ray: pip install 'armfold[ray]', or use engine 'local'") from error
     if ray.is_initialized():  # by whoever called us: theirs to shut down
-        yield ray, _count_workers(num_workers, int(ray.cluster_resources().get("CPU", 0)), "the Ray in use")
+        yield ray, _count_workers(num_workers, _cores(ray), "the Ray in use")
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = 0 if address else _count_workers(num_workers, cores, "this machine")
@@ -83,10 +76,14 @@ def _ray(num_workers: int | None, address: str | None) -> Iterator[tuple[Any, in
         _connect(ray, workers, address)
         yield (
             ray,
-            workers or _count_workers(num_workers, int(ray.cluster_resources().get("CPU", 0)), f"Ray at {address}"),
+            workers or _count_workers(num_workers, _cores(ray), f"Ray at {address}"),
         )
     finally:
         ray.shutdown()
+
+
+def _cores(ray: Any) -> int:
+    return int(ray.cluster_resources().get("CPU", 0))
 
 
 def _count_workers(wanted: int | None, cores: int, where: str) -> int:
@@ -128,25 +125,26 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _play_remotely(shard: Shard, folder: Path | None, kept: Kept) -> Result:
+def _play_remotely(shard: Shard, folder: Path | None, running: Running) -> Result:
     """A shard in a worker; without a checkpoint where the sweep's folder is on another machine's disk."""
     here = folder is not None and folder.parent.parent.is_dir()
-    return play(shard, folder=folder if here else None, checkpoint_every=kept.every)
+    return play(shard, folder=folder if here else None, running=running._replace(threads=1))
 
 
 def _run_on_ray(
-    jobs: Sequence[Job], moved: Moved, *, kept: Kept, ray: Any, workers: int
+    jobs: Sequence[Job], moved: Moved, *, running: Running, ray: Any, workers: int
 ) -> Iterator[tuple[Shard, Result]]:
     own = [str(Path(path).absolute()) for path in sys.path if not _installed(path)]
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(own)}}
     task = ray.remote(_play_remotely).options(num_cpus=1, max_retries=3, runtime_env=environment)
-    waiting, running, done = list(reversed(jobs)), {}, 0
-    while waiting or running:
-        while waiting and len(running) < workers:
+    waiting, done = list(reversed(jobs)), 0
+    active: dict[Any, Shard] = {}
+    while waiting or active:
+        while waiting and len(active) < workers:
             shard, folder = waiting.pop()
-            running[task.remote(shard, folder and folder.absolute(), kept)] = shard
-        for reference in ray.wait(list(running))[0]:
-            shard = running.pop(reference)
+            active[task.remote(shard, folder and folder.absolute(), running)] = shard
+        for reference in ray.wait(list(active))[0]:
+            shard = active.pop(reference)
             result = _take(ray, reference, shard)
             done += shard.lanes * result.steps
             moved(done)

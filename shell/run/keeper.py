@@ -58,7 +58,8 @@ class Keeper:
 
     def restore(self, run: Run) -> Result | None:
         """Set `run` back to the checkpoint, where there is one; the result, where it had ended."""
-        if self.folder is None or not store.exists(self.folder) or (ended := self.ended()) is not None:
+        ended = self.ended()
+        if ended is not None or self.folder is None or not store.exists(self.folder):
             return ended
         tensors, facts = store.load(self.folder)
         try:

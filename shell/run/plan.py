@@ -7,20 +7,11 @@ from typing import Any, NamedTuple
 import torch
 
 from armfold.core.check import check_seed, check_size
-from armfold.core.simulate import rescale_rewards
-from armfold.shell.choose import (
-    convert,
-    env_shape,
-    find_algorithm,
-    find_environment,
-    is_data,
-    make_bandit,
-    make_env,
-)
+from armfold.shell.choose import env_shape, find_algorithm, find_environment, is_data, make_bandit, make_env
 from armfold.shell.compiled import advance, choose
 from armfold.shell.device import find_device
 from armfold.shell.run.compare import file_name
-from armfold.shell.run.shard import Group, Shard, cut
+from armfold.shell.run.shard import Group, Shard, cut, delay_of
 from armfold.shell.run.space import (
     Parameter,
     Point,
@@ -62,6 +53,8 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
         raise ValueError(f"seeds must be different integers, one at least, got {seeds}")
     for seed in seeds:
         check_seed("seeds", seed)
+    if config["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {config['dtype']!r}")
     env = None if is_data(config["env"]) else find_environment(config["env"])
     known = find_parameters([find_algorithm(name) for name in names], env)
     given = (config["grid"], config["random"], config["options"])
@@ -72,6 +65,7 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
     draws = (config["draws"], config["draw_seed"])
     drawn = {p: draw_values(p, law, *draws) for p, law in zip(swept[len(grid) :], laws.values())}
     fixed = {p: _fix(p, v) for p, v in zip(resolve(options, known), options.values()) if p not in swept}
+    _check_arms(config["env"], swept, fixed)
     points = combine(names, values, drawn)
     plain = {
         **config,
@@ -96,6 +90,13 @@ def _fix(parameter: Parameter, value: Any) -> Any:
     return None if value is None else read_values(parameter, value)[0]
 
 
+def _check_arms(env: str, swept: list[Parameter], fixed: Mapping[Parameter, Any]) -> None:
+    """Raise ValueError where the number of arms is swept and would be passed over."""
+    known = [p.name for p, value in fixed.items() if p.algorithm is None and p.option in ("p", "mean") and value]
+    if known and env != "abrupt" and any(p.algorithm is None and p.option == "arms" for p in swept):
+        raise ValueError(f"arms cannot be swept where {known[0]} says how many there are")
+
+
 def _plain(value: Any) -> Any:
     """A value as JSON has it, which knows no infinity."""
     if isinstance(value, tuple | list):
@@ -113,13 +114,14 @@ class _Options(NamedTuple):
 
 
 def _split(point: Point, fixed: Mapping[Parameter, Any]) -> _Options:
-    options = _Options({}, {}, {}, {})
+    options = _Options({}, {}, {}, {})  # in order: 0 and 1 are shared, 2 and 3 are lanes'; 1 and 3 the environment's
     for parameter, value in fixed.items():
         if parameter.algorithm in (None, point.algorithm):
             options[parameter.algorithm is None][parameter.option] = value
     for parameter, value in point.values.items():
-        lanes = parameter.lanes and math.isfinite(value)  # type: ignore[arg-type]  # inf is another formula
-        options[2 * lanes + (parameter.algorithm is None)][parameter.option] = value
+        lanes = parameter.lanes and isinstance(value, float) and math.isfinite(value)  # inf is another formula
+        place: dict[str, Any] = options[2 * lanes + (parameter.algorithm is None)]
+        place[parameter.option] = value
     return options
 
 
@@ -154,3 +156,21 @@ def _group(config: Mapping[str, Any], points: list[Point], fixed: Mapping[Parame
             for name, value in values.items():
                 columns.setdefault(name, []).append(value)
     return [_settle_compiling(group, config["shard"]) for group in groups.values()]
+
+
+def _start_group(config: Mapping[str, Any], algorithm: str, options: _Options) -> Group:
+    unit = find_algorithm(algorithm).rewards == "unit"
+    settings = {name: config[name] for name in ("steps", "agent_seed", "device", "compile")}
+    settings |= {name: config[name] for name in ("context", "label", "dtype")}
+    settings["reward_range"] = (tuple(config["reward_range"] or (0.0, 1.0))) if unit else None
+    return Group(
+        algorithm, config["env"], options.learner, options.env, {}, {}, [], config["seeds"], config["runs"], settings
+    )
+
+
+def _settle_compiling(group: Group, most: int) -> Group:
+    """The group with "auto" decided for all its shards at once: they may share compiled code."""
+    calls = group.settings["steps"] * math.ceil(group.lanes / most)
+    device = find_device(group.settings["device"])
+    compiled = choose(advance, group.settings["compile"], device=device, calls=calls)[1]
+    return group._replace(settings={**group.settings, "compile": "on" if compiled else "off"})

@@ -1,6 +1,7 @@
 """The lanes of a sweep: groups that share one program, cut into shards that run, and are kept, one by one."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor
 
 from armfold.core.check import ShapeError
+from armfold.core.envs import ENVIRONMENTS
 from armfold.core.types import BanditEnv
 from armfold.shell.buffers import LANES
-from armfold.shell.choose import env_shape, find_algorithm, make_bandit, make_env
+from armfold.shell.choose import Context, env_shape, find_algorithm, make_bandit, make_env
 from armfold.shell.run.bandit import simulate
 from armfold.shell.run.result import Result
+from armfold.shell.store import checkpoint as store
 from armfold.shell.view.progress import Watcher
 
 
@@ -26,7 +29,7 @@ class Lanes(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Points of one algorithm that differ in float tunables and seeds alone: lanes of one program. Plain values only."""
+    """Points of one algorithm that differ in float tunables alone: lanes of one program. Plain values only."""
 
     algorithm: str
     env: str
@@ -63,6 +66,14 @@ class Shard(NamedTuple):
         return min(self.lanes, self.group.lanes - self.first)
 
 
+class Running(NamedTuple):
+    """What `simulate` is told that changes nothing of what it gives."""
+
+    threads: int = 1
+    max_memory: int | None = None
+    checkpoint_every: float = 30.0
+
+
 def cut(name: str, group: Group, most: int) -> list[Shard]:
     """The shards of a group: equally long, so that they share compiled code, and of at most about `most` lanes."""
     count = math.ceil(group.lanes / most)
@@ -74,8 +85,7 @@ def play(
     shard: Shard,
     *,
     folder: Path | None = None,
-    checkpoint_every: float = 30.0,
-    threads: int = 1,
+    running: Running,
     watch: Watcher | None = None,
     **changed: Any,
 ) -> Result:
@@ -84,9 +94,8 @@ def play(
     settings = {**group.settings, **changed}
     lane = (shard.first + torch.arange(shard.lanes)).clamp(max=group.lanes - 1)
     place = group.locate(lane)
-    made = {name: settings.pop(name) for name in ("context", "label", "dtype")}
-    dtype = made.pop("dtype")
-    env = partial(_make_env, world=group.env, **group.env_options, **made)
+    context, label, dtype = (settings.pop(name) for name in ("context", "label", "dtype"))
+    env: Any = partial(_make_env, world=group.env, context=context, label=label, **group.env_options)
     values = _per_lane(group.env_tunables, place.point)
     try:
         arms, features = env_shape(env(**{name: column[0] for name, column in group.env_tunables.items()}))
@@ -96,7 +105,7 @@ def play(
             arms=arms,
             features=features,
             dtype=getattr(torch, dtype),
-            delay=group.env_options.get("delay", 0) if group.env == "delayed" else 0,
+            delay=delay_of(group.env, group.env_options),
         )
         return simulate(
             bandit,
@@ -106,9 +115,8 @@ def play(
             first_run=place.run,
             points=1,
             checkpoint=folder,
-            checkpoint_every=checkpoint_every,
-            resume=folder is not None,
-            threads=threads,
+            resume=folder is not None and store.exists(folder),
+            **running._asdict(),
             progress=False,
             watch=watch,
             label=shard.name,
@@ -116,6 +124,13 @@ def play(
         )
     except ShapeError as error:
         raise ValueError(f"{group.algorithm} in {group.env}: {error}") from error
+
+
+def delay_of(env: str, options: Mapping[str, Any]) -> int:
+    """Steps by which the rewards of an environment are late: what learners are told."""
+    if env != "delayed":
+        return 0
+    return options.get("delay", ENVIRONMENTS[env].options["delay"].default)  # type: ignore[no-any-return]
 
 
 def _per_lane(tunables: dict[str, list[float]], point: Tensor) -> dict[str, Tensor]:
@@ -126,7 +141,7 @@ def _seeds(seeds: list[int]) -> Tensor:
     return torch.tensor([seed - 2**64 if seed >= 2**63 else seed for seed in seeds])  # the same 64 bits
 
 
-def _make_env(*, world: str, context: Any, label: str | None, **options: Any) -> BanditEnv:
+def _make_env(*, world: str, context: Context, label: str | None, **options: Any) -> BanditEnv:
     return make_env(world, options, context=context, label=label)
 
 

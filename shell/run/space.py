@@ -53,7 +53,7 @@ def find_parameters(algorithms: Sequence[Algorithm], env: Environment | None) ->
 
 
 def resolve(names: Iterable[str], known: Mapping[str, Parameter]) -> list[Parameter]:
-    """The parameters of these names. Raises ValueError for an unknown one, with the nearest, and for one named twice."""
+    """The parameters of these names. Raises ValueError for one that is unknown, with the nearest, or given twice."""
     found: list[Parameter] = []
     for name in names:
         if name not in known:
@@ -171,13 +171,13 @@ def draw_values(parameter: Parameter, law: str, draws: int, seed: int) -> list[V
         raise ValueError(f"{name}={law}: LOW must be above 0 for a logarithmic law")
     units = random.uniform(keys, dtype=torch.float64)
     if words[0] == "uniform":
-        return (low + (high - low) * units).clamp(low, high).tolist()  # type: ignore[no-any-return]
-    return (low * (high / low) ** units).clamp(low, high).tolist()  # type: ignore[no-any-return]
+        return (low + (high - low) * units).clamp(low, high).tolist()
+    return (low * (high / low) ** units).clamp(low, high).tolist()
 
 
-def read_draws(random: Mapping[str, str], draws: int | None, seed: int) -> None:
+def check_draws(laws: Mapping[str, str], draws: int | None, seed: int) -> None:
     """Raise ValueError unless draws are asked for where something is to be drawn, and only there."""
-    if (draws is not None) != bool(random):
+    if (draws is not None) != bool(laws):
         raise ValueError("draws and random belong together: give what to draw, and how often")
     if draws is not None:
         check_size("draws", draws)

@@ -1,30 +1,36 @@
-"""Sweeping options of algorithms and of their environment: thousands of lanes for each point, one table of all."""
+"""Sweeping options of algorithms and of their environment: a table of every point, from lanes that run together."""
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from armfold.shell.choose import find_algorithm, find_environment, is_data
-from armfold.shell.run.space import (
-    Value,
-    check_draws,
-    combine,
-    draw_values,
-    find_parameters,
-    read_values,
-    resolve,
-)
+from armfold.shell.buffers import LANES
+from armfold.shell.choose import Context
+from armfold.shell.compiled import Mode
+from armfold.shell.run.compare import open_folder, read_config
+from armfold.shell.run.engines import Engine, Name, open_engine
+from armfold.shell.run.plan import Plan, make_plan
+from armfold.shell.run.result import Result, mean_ci95
+from armfold.shell.run.shard import Running, Shard, play
+from armfold.shell.run.space import Value, Values
+from armfold.shell.store import checkpoint as store
+from armfold.shell.store.files import write_text
+from armfold.shell.view.progress import track
+
+TABLE = "sweep.csv"
 
 
 class Row(NamedTuple):
-    """What a point gave under one seed. Tunables are those of the sweep that concern its algorithm."""
+    """What a point gave under one seed."""
 
     algorithm: str
-    tunables: dict[str, Value]
+    tunables: dict[str, Value]  # what was swept and concerns the algorithm, by name
     seed: int
     runs: int
     steps: int
@@ -36,15 +42,17 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep gave. Row i of a tensor belongs to row i of the table; equal columns met equal rewards."""
+    """What a sweep gave. Row i of a tensor belongs to row i of the table; one column met the same rewards in all rows
+    that have the same seed."""
 
-    parameters: list[str]  # what was swept
+    parameters: list[str]  # names of what was swept
     drawn: list[str]  # those of them that were drawn at random
     rows: list[Row]
     regret: Tensor  # [rows, runs] float64, reward unit, cumulative pseudo-regret at the end
     reward: Tensor  # [rows, runs] float64, reward unit, mean reward a step
     optimal: Tensor  # [rows, runs] float64, share of steps on which a best arm was played
 
+    @property
     def best(self) -> Row:
         """The row of least regret."""
         return min(self.rows, key=lambda row: row.regret_mean)
@@ -59,27 +67,151 @@ class Sweep:
         return text.getvalue()
 
 
-class Plan:
-    """Points, groups and shards of a sweep; nothing of it depends on the engine."""
+class _Gathered:
+    """The results of lanes by point, seed and run; NaN where they have not come yet."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = config
-        self.algorithms = [find_algorithm(name) for name in config["algos"]]
-        env = None if is_data(config["env"]) else find_environment(config["env"])
-        known = find_parameters(self.algorithms, env)
-        grid, law = dict(config["grid"]), dict(config["random"])
-        swept = resolve([*grid, *law], known)
-        self.fixed = {p: config["options"][name] for name, p in _pairs(config["options"], known) if p not in swept}
-        self.grid = {p: read_values(p, values) for p, values in zip(swept, grid.values())}
-        check_draws(law, config["draws"], config["draw_seed"])
-        self.drawn = {
-            p: draw_values(p, text, config["draws"], config["draw_seed"])
-            for p, text in zip(swept[len(grid) :], law.values())
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.seeds = plan, plan.config["seeds"]
+        rows = len(plan.points) * len(self.seeds)
+        self.lanes = torch.full((3, rows, plan.config["runs"]), torch.nan, dtype=torch.float64)
+
+    def add(self, shard: Shard, result: Result) -> None:
+        """Take over what a shard gave."""
+        place = shard.group.locate(torch.arange(shard.first, shard.first + shard.counted))
+        row = torch.tensor(shard.group.points)[place.point] * len(self.seeds) + place.seed
+        values = torch.stack((result.regret, result.reward, result.optimal))
+        self.lanes[:, row, place.run] = values[:, : shard.counted]
+
+    def sweep(self) -> Sweep:
+        """The points that are complete."""
+        complete = ~self.lanes[0].isnan().any(-1)
+        lanes = self.lanes[:, complete]
+        places = complete.nonzero().flatten().tolist()
+        rows = [self._row(place, lanes[:, i]) for i, place in enumerate(places)]
+        return Sweep(self.plan.parameters, [p.name for p in self.plan.drawn], rows, *lanes)
+
+    def _row(self, place: int, lanes: Tensor) -> Row:
+        point = self.plan.points[place // len(self.seeds)]
+        return Row(
+            point.algorithm,
+            {parameter.name: value for parameter, value in point.values.items()},
+            self.seeds[place % len(self.seeds)],
+            self.plan.config["runs"],
+            self.plan.config["steps"],
+            *mean_ci95(lanes[0]),
+            optimal_rate=lanes[2].mean().item(),
+            reward_mean=lanes[1].mean().item(),
+        )
+
+
+def _folder(out: Path, shard: Shard) -> Path:
+    return out / "shards" / shard.name
+
+
+def _load(folder: Path) -> Result | None:
+    """The result of a shard, None where it has not ended. Raises CheckpointError where it is damaged."""
+    if not store.exists(folder):
+        return None
+    _, facts = store.load(folder)
+    return Result.load(folder) if "result" in facts else None
+
+
+def sweep(
+    algos: str | Sequence[str],
+    env: str = "bernoulli",
+    *,
+    grid: Mapping[str, Values] | None = None,
+    random: Mapping[str, str] | None = None,
+    draws: int | None = None,
+    draw_seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] = (0,),
+    agent_seed: int | None = None,
+    steps: int = 1000,
+    runs: int = 256,
+    context: Context = "shared",
+    label: str | None = None,
+    reward_range: tuple[float, float] | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    compile: Mode = "auto",
+    threads: int = 1,
+    max_memory: int | None = None,
+    shard: int = 4096,
+    engine: Name = "local",
+    num_workers: int | None = None,
+    ray_address: str | None = None,
+    out: str | Path | None = None,
+    checkpoint_every: float = 30.0,
+    resume: bool = False,
+    progress: bool = True,
+) -> Sweep:
+    """Run each algorithm at each point of a grid, of random draws, or of both, under each seed.
+
+    algos, env: names, a data set's file, or your own as package.module:function. grid: values by option, as a sequence
+    or as text: "a,b,c", "lin:LOW:HIGH:COUNT", "log:LOW:HIGH:COUNT". random: laws by option, "uniform:LOW:HIGH",
+    "loguniform:LOW:HIGH" or "randint:LOW:HIGH", drawn together `draws` times from draw_seed. options: values that stay.
+    An option is ALGORITHM.OPTION, env.OPTION, or OPTION where it is no other's.
+    steps, runs, seeds: of every point. Points that share a seed meet the same rewards in runs of the same number.
+    agent_seed, reward_range, device, compile, threads, max_memory, checkpoint_every: as in `simulate`. context, label:
+    of data sets. dtype: of the learners' arithmetic.
+    shard: lanes that run, and are kept, together. engine: "local", or "ray" with num_workers (all cores where None), on
+    the cluster at ray_address or else on one that is started for the sweep. out: a folder for config.json, sweep.csv
+    and shards; resume goes on with the sweep there, on any engine.
+    Raises ValueError that names the argument at fault.
+    """
+    plan = make_plan(
+        {
+            "env": env, "algos": [algos] if isinstance(algos, str) else list(algos),
+            "grid": grid or {}, "random": random or {}, "draws": draws, "draw_seed": draw_seed,
+            "options": options or {}, "seeds": seeds, "agent_seed": agent_seed, "steps": steps, "runs": runs,
+            "context": context, "label": label, "reward_range": reward_range, "device": device, "dtype": dtype,
+            "compile": compile, "shard": shard,
         }
-        self.points = combine(config["algos"], self.grid, self.drawn)
-        self._check()
+    )  # fmt: skip
+    running = Running(threads, max_memory, checkpoint_every)
+    for group in plan.groups:  # errors that a few steps show come before anything is written
+        play(Shard("trial", group, 0, LANES), running=running, steps=min(steps, 4), compile="off")
+    with open_engine(engine, running, num_workers=num_workers, address=ray_address) as run:
+        if out is not None:
+            open_folder(Path(out), plan.config, resume=resume)
+        return _run(plan, run, None if out is None else Path(out), progress=progress)
 
-    @property
-    def parameters(self) -> list[str]:
-        """The names of what is swept."""
-        return [p.name for p in (*self.grid, *self.drawn)]
+
+def _run(plan: Plan, run: Engine, out: Path | None, *, progress: bool) -> Sweep:
+    """Run the shards that are left, and write the table whenever one is finished."""
+    gathered, left = _gather(plan, out)
+    jobs = [(shard, None if out is None else _folder(out, shard)) for shard in left]
+    total, to_do = (sum(shard.lanes for shard in some) * plan.config["steps"] for some in (plan.shards, left))
+    if out is not None:
+        write_text(out / TABLE, gathered.sweep().to_csv())
+    with track("sweep", total, enabled=progress) as moved:
+        for shard, result in run(jobs, lambda done: moved(total - to_do + done)):
+            gathered.add(shard, result)
+            if out is not None:
+                if not store.exists(_folder(out, shard)):  # it ran where this disk is not
+                    result.save(_folder(out, shard))
+                write_text(out / TABLE, gathered.sweep().to_csv())
+    return gathered.sweep()
+
+
+def load(out: Path) -> tuple[Sweep, dict[str, Any]]:
+    """The finished sweep in a folder, and its configuration. Raises ValueError where it has not ended or is damaged."""
+    plan = make_plan(read_config(out))
+    gathered, left = _gather(plan, out)
+    if left:
+        missing = f"{len(left)} of {len(plan.shards)} shards missing"
+        raise ValueError(f"the sweep in {out} has not ended ({missing}): resume it first")
+    return gathered.sweep(), plan.config
+
+
+def _gather(plan: Plan, out: Path | None) -> tuple[_Gathered, list[Shard]]:
+    """What the finished shards in a folder gave, and the others."""
+    gathered, left = _Gathered(plan), []
+    for shard in plan.shards:
+        result = None if out is None else _load(_folder(out, shard))
+        if result is None:
+            left.append(shard)
+        else:
+            gathered.add(shard, result)
+    return gathered, left

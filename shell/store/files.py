@@ -1,8 +1,21 @@
 """Writing files whole or not at all."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+
+def check_writable(name: str, path: Path) -> None:
+    """Make the folder of `path`. Raises ValueError where no file can be written there: it names the option at fault."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{name} {path} is not a file: give the name of a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"{name} {path} cannot be written ({error.strerror})") from error
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

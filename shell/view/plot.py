@@ -1,8 +1,8 @@
 """Plots, written as PNG files. Lines differ in dash and marker as well as in colour: they print in black and white."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,32 +25,89 @@ def _spread(heights: list[float], gap: float) -> list[float]:
     return list(placed.values())
 
 
+class Line(NamedTuple):
+    """What is drawn for one name: a mean with a 95% band over x."""
+
+    label: str
+    x: Sequence[float]
+    mean: Sequence[float]
+    ci95: Sequence[float]  # half-widths
+
+
 def draw_regret(results: Mapping[str, Result], path: Path, *, title: str) -> None:
     """Mean cumulative pseudo-regret over time with 95% bands, one line for each result, labelled at its end."""
+    lines = [
+        Line(name, *(x.tolist() for x in (result.curve_t, result.curve_mean, result.curve_ci95)))
+        for name, result in results.items()
+    ]
+    figure, axes = _start(xlabel="step", ylabel="mean cumulative pseudo-regret (95% band)", title=title)
+    axes.set_xlim(left=0)
+    _draw(axes, lines)
+    axes.legend(frameon=False, loc="upper left", fontsize="small", handlelength=4)
+    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))
+
+
+def draw_sweep(
+    lines: Sequence[Line],
+    path: Path,
+    *,
+    parameter: str,
+    title: str,
+    scale: Literal["linear", "log", "symlog"] = "linear",
+    least: float = 1.0,
+    ticks: Sequence[str] = (),
+    dots: bool = False,
+) -> None:
+    """Regret over the values of a parameter with 95% bands, one line for each label.
+
+    scale: of the parameter; "symlog" is linear below `least`. ticks: names of the values, which then lie at 0, 1, ...
+    dots: values drawn at random, which no line joins.
+    """
+    figure, axes = _start(xlabel=parameter, ylabel="mean pseudo-regret at the end (95% band)", title=title)
+    axes.set_xscale(scale, **({"linthresh": least} if scale == "symlog" else {}))
+    if ticks:
+        axes.set_xticks(range(len(ticks)), ticks)
+    _draw(axes, lines, dots=dots)
+    if dots and len(lines) > 1:
+        axes.legend(frameon=False, fontsize="small")
+    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))
+
+
+def _start(*, xlabel: str, ylabel: str, title: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    order = sorted(results, key=lambda name: -results[name].curve_mean[-1].item())
-    colours = mpl.colormaps["viridis"]  # to 0.8 of it: its yellow end is faint in print
-    for i, name in enumerate(order):
-        result = results[name]
-        t, mean, ci95 = result.curve_t.numpy(), result.curve_mean.numpy(), result.curve_ci95.numpy()
-        colour = colours(0.8 * i / max(len(order) - 1, 1))
-        every = max(1, len(t) // 8)
-        style: dict[str, Any] = {"linestyle": _DASHES[i % len(_DASHES)], "marker": _MARKERS[i % len(_MARKERS)]}
-        axes.plot(t, mean, color=colour, markersize=5, markevery=(i * every // len(order), every), label=name, **style)
-        axes.fill_between(t, mean - ci95, mean + ci95, color=colour, alpha=0.25, linewidth=0)
-    axes.set(xlabel="step", ylabel="mean cumulative pseudo-regret (95% band)", title=title)
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.spines[["top", "right"]].set_visible(False)
-    ends = [results[name].curve_mean[-1].item() for name in order]
+    return figure, axes
+
+
+def _draw(axes: Any, lines: Sequence[Line], *, dots: bool = False) -> None:
+    """The lines, highest end first, each labelled at its end; as dots, none is."""
+    order = sorted(lines, key=lambda line: -line.mean[-1])
+    colours = mpl.colormaps["viridis"]  # to 0.8 of it: its yellow end is faint in print
+    for i, (label, x, mean, ci95) in enumerate(order):
+        colour = colours(0.8 * i / max(len(order) - 1, 1))
+        every = max(1, len(x) // 8)
+        style: dict[str, Any] = {"marker": _MARKERS[i % len(_MARKERS)], "markersize": 5, "color": colour}
+        if dots and len(x) > 2:
+            axes.errorbar(x, mean, yerr=ci95, label=label, linestyle="", elinewidth=0.8, **style)
+            continue
+        style |= {"linestyle": _DASHES[i % len(_DASHES)], "markevery": (i * every // len(order), every)}
+        axes.plot(x, mean, label=label, **style)
+        low, high = ([m + sign * c for m, c in zip(mean, ci95)] for sign in (-1, 1))
+        axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+    axes.set_ylim(bottom=0)
+    if not dots:
+        _label_ends(axes, order)
+
+
+def _label_ends(axes: Any, lines: Sequence[Line]) -> None:
+    ends = [line.mean[-1] for line in lines]
     heights = _spread(ends, _LABEL_GAP * axes.get_ylim()[1])
-    for name, end, height in zip(order, ends, heights, strict=True):
+    for (label, x, *_), end, height in zip(lines, ends, heights, strict=True):
         axes.annotate(
-            name, (results[name].steps, end), (1.03, height), textcoords=axes.get_yaxis_transform(), va="center",
+            label, (x[-1], end), (1.03, height), textcoords=axes.get_yaxis_transform(), va="center",
             arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "linewidth": 0.5, "color": "grey"},
             annotation_clip=False,
         )  # fmt: skip
-    axes.legend(frameon=False, loc="upper left", fontsize="small", handlelength=4)
-    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))

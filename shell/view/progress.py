@@ -1,6 +1,7 @@
 """How a run is doing: what it tells those who watch, and a progress bar on standard error, where that is a terminal."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -20,6 +21,22 @@ class Glimpse(NamedTuple):
 
 
 Watcher = Callable[[Glimpse], None]
+
+_BETWEEN = 0.1  # seconds
+
+
+def seldom(watch: Watcher | None, total: int, glimpse: Callable[[], Glimpse]) -> Callable[[int], None]:
+    """A function that is told how much of `total` is done: it shows `watch` a glimpse ten times a second at most, and
+    at the end. In between it costs a look at the clock."""
+    due = 0.0
+
+    def moved(done: int) -> None:
+        nonlocal due
+        if watch is not None and (time.monotonic() >= due or done == total):
+            watch(glimpse())
+            due = time.monotonic() + _BETWEEN
+
+    return moved
 
 
 @contextmanager

@@ -642,10 +642,11 @@ SETTINGS: dict[str, list[object]] = {
     "preset": ["--preset", "benchmark"],
     "numbers": ["--steps", 7, "--std", 1e-05, "--sigma", 1e16, "--agent-seed", 2**63, "--checkpoint-every", 0.1],
     "lists": ["--p", 0.1, 1e-9, "--mean", -1, 2.5, "--reward-range", -3, 4.5],
-    "words": ["--label", 'a "quoted" \\ ü', "--env", "some/file.csv", "--out", "a b", "--max-memory", "2GiB"],
+    "words": ["--label", 'a "quoted" \\ ü', "--env", "some/file.csv", "--out", "a b", "--csv", "c d.csv"],
+    "sizes": ["--max-memory", "2GiB"],
     "control characters": ["--label", "a\tb\nc\x7f"],
     "changes": ["--period", 7, "--hazard", 1e-3, "--gap", 0.5, "--growth", 2, "--delay", 0, "--boundary", "reflect"],
-    "switches": ["--quiet", "--profile", "--verbose", "--resume", "--dtype", "float64", "--compile", "off"],
+    "switches": ["--quiet", "--tui", "--profile", "--verbose", "--resume", "--dtype", "float64", "--compile", "off"],
     "tunables": ["--kl-ucb.c", 0, "--moss.horizon", 1000, "--lin-ts.scale", 1e-300],
 }
 
@@ -769,3 +770,68 @@ def test_a_killed_run_goes_on_to_the_same_table(place: Path) -> None:
         subprocess.run([*words, *last], stdout=subprocess.DEVNULL, timeout=600, check=True)
     assert (place / "run" / "summary.csv").read_bytes() == (place / "whole" / "summary.csv").read_bytes()
     assert not [path for path in (place / "run").rglob("*") if "partial" in path.name]
+
+
+# The dashboard, and the table in a file of one's own (tests/shell/test_dashboard.py has terminals)
+
+
+TUI = ("bandit", *SMALL, "--algos", "ucb1,beta_ts", "--tui", "--out", "run")
+
+
+def test_a_dashboard_without_a_terminal_is_a_line_for_each(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert armfold_command(*TUI) == 0
+    out, err = capsys.readouterr()
+    rows = {row["algorithm"]: row for row in read_csv(place / "run" / "summary.csv")}
+    lines = err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["ucb1", "beta_ts"]
+    for line in lines:
+        row = rows[line.split(":")[0]]
+        shown = f"done, regret {float(row['regret_mean']):.3f}, optimal {100 * float(row['optimal_rate']):.1f}%"
+        assert shown in line
+    assert "\x1b" not in out + err
+    assert len(table(out)) == 2
+
+
+def test_a_dashboard_changes_nothing(place: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert armfold_command(*TUI) == 0
+    for name in ("summary.csv", "config.json"):
+        assert (place / "run" / name).read_bytes() == (whole / name).read_bytes()
+    assert armfold_command(*TUI, "--resume") == 0  # a run that has ended is shown too
+    assert len(capsys.readouterr().err.splitlines()) == 4
+
+
+def test_a_quiet_dashboard_says_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert armfold_command(*TUI, "--quiet") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_table_in_a_file_of_ones_own(place: Path) -> None:
+    (place / "old.csv").write_text("another")
+    (place / "link.csv").symlink_to("old.csv")
+    for name in ("new/folder/table.csv", "link.csv"):
+        assert armfold_command(*RUN, "--out", place / "runs" / name, "--csv", name) == 0
+        assert (place / name).read_bytes() == (place / "runs" / name / "summary.csv").read_bytes()
+    assert (place / "link.csv").is_symlink()
+    assert (place / "old.csv").read_bytes() == (place / "link.csv").read_bytes()
+    assert {path.name for path in place.iterdir()} == {"new", "runs", "old.csv", "link.csv"}
+
+
+@pytest.mark.parametrize(
+    ("csv", "pattern"),
+    [
+        (".", "csv .* is not a file"),
+        ("folder", "csv .*folder is not a file"),
+        ("", "csv .* is not a file"),
+        ("/dev/null", "csv /dev/null is not a file"),
+        ("file/table.csv", "csv .* cannot be written"),
+        ("x" * 250 + ".csv", "csv .* cannot be written"),
+    ],
+)
+def test_a_table_that_cannot_be_written_is_refused_before_the_run(
+    csv: str, pattern: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "folder").mkdir()
+    (place / "file").write_text("kept")
+    check_refused(capsys, armfold_command("bandit", *SMALL, "--algos", "ucb1", "--out", "run", "--csv", csv), pattern)
+    assert files(place) == {"file": b"kept"}
+    assert not (place / "run").exists()

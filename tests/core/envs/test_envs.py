@@ -34,6 +34,7 @@ X = torch.tensor(np.random.default_rng(1).normal(size=(ROWS, 4)), dtype=torch.fl
 Y = torch.tensor([0, 2, 1, 1, 0, 2, 2])
 P = torch.tensor(np.random.default_rng(2).uniform(size=(ROWS, K)), dtype=torch.float32)
 OWN = torch.tensor(np.random.default_rng(3).normal(size=(ROWS, K, 4)), dtype=torch.float32)
+THETA = torch.tensor(np.random.default_rng(4).normal(size=(K, 4)), dtype=torch.float32)
 PHASES = ((0.2, 0.5, 0.9), (0.7, 0.1, 0.4))
 
 CASES = {
@@ -63,7 +64,13 @@ FEATURES = {
     "dataset, blocks": 12,
 }
 # Like another case in all but `init` or a line: tracing takes seconds.
-UNTRACED = ("bernoulli, p", "gaussian, mean", "drifting, reflect", "dataset, own", "dataset, blocks")
+UNTRACED = (
+    "bernoulli, p",
+    "gaussian, mean",
+    "drifting, reflect",
+    "dataset, own",
+    "dataset, blocks",
+)
 LATE = {"delayed": 2}  # steps from a pull to its reward
 every = pytest.mark.parametrize("name", CASES)
 at_once = pytest.mark.parametrize("name", [name for name in CASES if name not in LATE])
@@ -352,6 +359,48 @@ def test_contexts_are_logistic_in_their_weights():
         assert (draw.double().var() - 1).abs() < 5 * math.sqrt(2 / n)
     table = torch.corrcoef(torch.stack([draw.flatten() for draw in draws.values()])) - torch.eye(3)
     assert table.abs().max() < 5 / math.sqrt(5000 * 24)
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_weights_may_be_given(batch):
+    """The weights are those given, for all lanes or each; contexts and coins are those that weights drawn meet."""
+    drawn, rng = contextual(arms=K, features=4), keys(batch)
+    each = torch.stack((THETA, -THETA, 2 * THETA.flip(0)))
+    for theta in (THETA, THETA.double(), each)[: 2 if batch == () else 3]:
+        env = contextual(theta=theta)
+        state, other = env.init(rng), drawn.init(rng)
+        assert same(state.theta, theta.float().expand(*batch, K, 4))
+        assert same(state.x, other.x)
+        alike = other._replace(theta=state.theta)
+        moved, reward = env.pull(state, keys(batch, 1), torch.ones(batch, dtype=torch.int64))
+        assert same((moved, reward), drawn.pull(alike, keys(batch, 1), torch.ones(batch, dtype=torch.int64)))
+
+
+def test_lanes_of_given_weights_are_pure_and_on_their_own(variants):
+    env = contextual(theta=THETA)
+    check_pure(env.init, keys((4,)))
+    variants(env.init, keys((4,)), exact=True, traced=False)
+
+
+def test_bad_weights_are_refused():
+    for bad in (THETA[0], THETA[:1], THETA[:, :0], THETA.long()):
+        with pytest.raises(ShapeError, match=r"theta "):
+            contextual(theta=bad)
+    for bad in (math.nan, math.inf, 1e39):
+        with pytest.raises(ValueError, match=r"theta .*(nan|inf|1e\+39)"):
+            contextual(theta=THETA.double().index_fill(0, torch.tensor(1), bad))
+    for other in ({"arms": K}, {"features": 4}):
+        with pytest.raises(ValueError, match="either theta"):
+            contextual(theta=THETA, **other)
+    for scale in (0.5, torch.ones(3)):
+        with pytest.raises(ValueError, match=r"scale .*beside theta"):
+            contextual(theta=THETA, scale=scale)
+    with pytest.raises(ValueError, match="either theta"):
+        contextual()
+    env = contextual(theta=THETA.expand(3, K, 4))
+    for batch in ((), (4,), (3, 2)):
+        with pytest.raises(ShapeError, match="theta "):
+            env.init(keys(batch))
 
 
 # --- classification
