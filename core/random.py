@@ -72,7 +72,7 @@ def _normals(rng: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     n, lanes, event = math.prod(shape), rng.ndim - 1, len(shape)
     double = dtype == torch.float64
     w0, w1, w2, w3 = (word.movedim(-1, 0) for word in _blocks(rng, (-(-n // (2 if double else 4)),)))
-    parts = _box_muller((w0, w1, w2, w3), dtype)
+    parts: tuple[Tensor, ...] = _box_muller((w0, w1, w2, w3), dtype)
     if not double:
         parts += _box_muller((w2, w3, w0, w1), dtype)
     # Stacked with the lanes last in memory, each part is stored as it is computed; nothing has to be interleaved.

@@ -70,9 +70,12 @@ def test_flags_of_options_fix_them(place: Path) -> None:
     grid = ("--grid", "kl_ucb.c=0", "--grid", "sigma=0.3", "--grid", "ucb1.c=0.5")
     assert armfold_command("sweep", *SMALL, *words[:4], *grid, "--out", "grid", "--quiet") == 0
     flags, swept = (read_csv(place / name / "sweep.csv") for name in ("flags", "grid"))
-    assert [row["regret_mean"] for row in flags] == pytest.approx([row["regret_mean"] for row in swept], rel=1e-3) or [
-        float(row["regret_mean"]) for row in flags
-    ] == pytest.approx([float(row["regret_mean"]) for row in swept], rel=1e-3)
+    means = [[float(row["regret_mean"]) for row in rows] for rows in (flags, swept)]
+    assert means[0] == pytest.approx(means[1], rel=1e-3)
+    defaults = ("--env", "drifting", "--algos", "kl_ucb,ucb1", "--grid", "kl_ucb.c=0", "--out", "defaults", "--quiet")
+    assert armfold_command("sweep", *SMALL, *defaults) == 0
+    for row, changed in zip(read_csv(place / "defaults" / "sweep.csv"), means[0], strict=True):
+        assert float(row["regret_mean"]) != pytest.approx(changed, rel=1e-3)
     assert not list((place / "flags").glob("*.png"))  # nothing varies
 
 
@@ -203,6 +206,7 @@ def twice(**options: Any) -> dict[str, Any]:
     return {"steps": 6, "runs": 40, "compile": "off", "progress": False, "options": {"arms": 3}, "shard": 64, **options}
 
 
+@pytest.mark.slow
 def test_ray_gives_what_a_single_process_gives(ray: Any, place: Path) -> None:
     settings = twice(grid={"c": [0, 1, 3], "sigma": [0.1, 0.2]}, seeds=(0, 1))
     local = sweep("kl_ucb", "drifting", out="local", **settings)
