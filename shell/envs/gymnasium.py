@@ -152,7 +152,7 @@ class BanditVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """
         if not self._begun:
             raise ResetNeeded("the lanes have not begun: call reset() first")
-        obs, *outcome, info = self.face.step(check_actions(np.asarray(actions).copy(), self.num_envs, self._arms))
+        obs, *outcome, info = self.face.step(check_actions(actions, self.num_envs, self._arms))
         reward, terminated, truncated = (_array(x, self.copy) for x in outcome)
         return self._show(obs), reward, terminated, truncated, self._infos(info, truncated)
 

@@ -258,7 +258,8 @@ def _take_steps(
                 run.check(reward_range)
                 moved(run.done)
                 due = run.done + total // 100
-            looked(run.done)
+            if run.latest.step:
+                looked(run.done)
 
 
 def _identity(

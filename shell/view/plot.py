@@ -41,8 +41,8 @@ def draw_regret(results: Mapping[str, Result], path: Path, *, title: str) -> Non
         for name, result in results.items()
     ]
     figure, axes = _start(xlabel="step", ylabel="mean cumulative pseudo-regret (95% band)", title=title)
-    axes.set_xlim(left=0)
     _draw(axes, lines)
+    axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="upper left", fontsize="small", handlelength=4)
     write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))
 

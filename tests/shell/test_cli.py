@@ -177,6 +177,9 @@ def test_the_picture_draws_the_curves(done: Done, monkeypatch: pytest.MonkeyPatc
     lines = {line.get_label(): line for line in figures[0].axes[0].get_lines()}
     assert lines.keys() == {*ALGOS}
     assert len({(line.get_linestyle(), line.get_marker()) for line in lines.values()}) == 3
+    left, right = figures[0].axes[0].get_xlim()
+    assert left == 0
+    assert 60 <= right < 70
     _, *metrics, _ = map(strict_json, (done.folder / "records.jsonl").read_text().splitlines())
     for name, line in lines.items():
         curve = [(record["step"], record["regret_mean"]) for record in metrics if record["algorithm"] == name]

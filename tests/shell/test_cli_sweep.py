@@ -137,7 +137,7 @@ def test_a_sweep_that_has_not_ended_is_not_shown(place: Path, capsys: pytest.Cap
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on(place: Path) -> None:
-    words = [SCRIPT, "sweep", *SMALL, "--grid", "c=0,0.5,1,3", "--shard", "64", "--runs", "40", "--steps", "2000"]
+    words = [SCRIPT, "sweep", *SMALL, "--grid", "c=0,0.5,1,3", "--shard", "64", "--runs", "40", "--steps", "1000"]
     words += ["--checkpoint-every", "0"]
     subprocess.run([*map(str, words), "--out", "whole"], check=True, capture_output=True)
     second = place / "killed" / "shards" / "kl_ucb-0-1"
@@ -236,9 +236,11 @@ def test_a_worker_that_is_killed_half_way_does_not_show(ray: Any, world: str, pl
     assert not (place / "armed").exists(), "no worker was killed"
     assert results(place / "remote") == results(place / "local")
     assert (remote.regret == local.regret).all()
-    # 120 lanes, two shards of 600 steps. The second worker has gone on from the checkpoint at step 256.
+    # 120 lanes, two shards of 600 steps. The second worker has gone on from a checkpoint, of step 256 or later.
     pulls = sorted(int(path.read_text()) for path in place.glob("pulls-*") if path.name != f"pulls-{os.getpid()}")
-    assert pulls == [399, 2 * 600 - 256]
+    assert pulls[0] == 399
+    assert 256 <= 2 * 600 - pulls[1] <= 399
+    assert len(pulls) == 2
 
 
 @pytest.mark.slow
@@ -275,6 +277,21 @@ def test_what_a_worker_refuses_is_said(ray: Any, world: str, place: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("address", ["auto", None])
+def test_a_cluster_that_runs_is_used_and_left_running(ray: Any, address: str | None, place: Path) -> None:
+    address = address or ray.get_runtime_context().gcs_address
+    words = [SCRIPT, "sweep", *SMALL, "--grid", "c=0,1", "--engine", "ray", "--ray-address", address]
+    done = subprocess.run([*map(str, words), "--out", "ray"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert armfold_command("sweep", *SMALL, "--grid", "c=0,1", "--out", "local", "--quiet") == 0
+    assert results(place / "ray") == results(place / "local")
+    assert ray.cluster_resources()["CPU"] == 2
+    more = subprocess.run([*map(str, words), "--num-workers", "3"], capture_output=True, text=True, check=False)
+    assert more.returncode == 2
+    assert f"num_workers must be at most 2, the cores of Ray at {address}, got 3" in more.stderr
+
+
+@pytest.mark.slow
 def test_the_command_starts_ray_and_says_nothing_of_it(place: Path) -> None:
     words = [SCRIPT, "sweep", *SMALL, "--grid", "c=0,1", "--env", "drifting", "--grid", "sigma=0.1,0.2"]
     for name, extra in {"local": [], "ray": ["--engine", "ray", "--num-workers", "1"]}.items():
@@ -289,7 +306,6 @@ def test_the_command_starts_ray_and_says_nothing_of_it(place: Path) -> None:
     [
         (["--ray-address", "127.0.0.1:1"], r"ray_address '127\.0\.0\.1:1' does not answer"),
         (["--ray-address", "nonsense"], r"ray_address 'nonsense' does not answer"),
-        (["--ray-address", "auto"], r"ray_address 'auto' cannot be used"),
         (["--num-workers", "5000"], r"num_workers must be at most \d+, the cores of this machine, got 5000"),
         (["--num-workers", "0"], r"num_workers must be an integer >= 1, got 0"),
     ],

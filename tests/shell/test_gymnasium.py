@@ -95,6 +95,8 @@ assert all(id in gymnasium.registry for id in {IDS}), "not registered"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert gym.make(f"armfold:{IDS[0]}", arms=5).action_space.n == 5
+    without = "import sys; sys.modules['gymnasium'] = None; import armfold"
+    assert subprocess.run([sys.executable, "-c", without], check=False).returncode == 0
 
 
 def test_keywords_are_those_of_the_core() -> None:
