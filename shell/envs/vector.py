@@ -215,6 +215,15 @@ class VectorEnv:
         self._require_reset()
         return pytree.tree_map(lambda x: x[: self.num_envs], self._lanes.env)
 
+    def means(self) -> Tensor:
+        """Expected rewards of the arms of a BanditEnv now, [N, K]. Raises ValueError for an Env, which knows none."""
+        self._require_reset()
+        if isinstance(self.env, Env):
+            raise ValueError("means are of a BanditEnv; this environment is an Env")
+        with torch.no_grad():  # of all lanes: the last bits of a few would depend on how few they are
+            means: Tensor = self.env.means(self._lanes.env)[: self.num_envs]
+        return means
+
     def snapshot(self) -> Lanes:
         """A copy of everything that the lanes carry, for `restore`: tensors, which any checkpoint can hold."""
         self._require_reset()

@@ -74,34 +74,36 @@ class _Gathered:
         self.plan, self.seeds = plan, plan.config["seeds"]
         rows = len(plan.points) * len(self.seeds)
         self.lanes = torch.full((3, rows, plan.config["runs"]), torch.nan, dtype=torch.float64)
+        self.rows: dict[int, Row] = {}  # those that are complete, by place
 
     def add(self, shard: Shard, result: Result) -> None:
         """Take over what a shard gave."""
-        place = shard.group.locate(torch.arange(shard.first, shard.first + shard.counted))
-        row = torch.tensor(shard.group.points)[place.point] * len(self.seeds) + place.seed
+        lanes = shard.group.locate(torch.arange(shard.first, shard.first + shard.counted))
+        places = torch.tensor(shard.group.points)[lanes.point] * len(self.seeds) + lanes.seed
         values = torch.stack((result.regret, result.reward, result.optimal))
-        self.lanes[:, row, place.run] = values[:, : shard.counted]
+        self.lanes[:, places, lanes.run] = values[:, : shard.counted]
+        for place in places.unique().tolist():
+            if not self.lanes[0, place].isnan().any():
+                self.rows[place] = self._row(place)
 
-    def sweep(self) -> Sweep:
-        """The points that are complete."""
-        complete = ~self.lanes[0].isnan().any(-1)
-        lanes = self.lanes[:, complete]
-        places = complete.nonzero().flatten().tolist()
-        rows = [self._row(place, lanes[:, i]) for i, place in enumerate(places)]
-        return Sweep(self.plan.parameters, [p.name for p in self.plan.drawn], rows, *lanes)
-
-    def _row(self, place: int, lanes: Tensor) -> Row:
-        point = self.plan.points[place // len(self.seeds)]
+    def _row(self, place: int) -> Row:
+        point, (regret, reward, optimal) = self.plan.points[place // len(self.seeds)], self.lanes[:, place]
         return Row(
             point.algorithm,
             {parameter.name: value for parameter, value in point.values.items()},
             self.seeds[place % len(self.seeds)],
             self.plan.config["runs"],
             self.plan.config["steps"],
-            *mean_ci95(lanes[0]),
-            optimal_rate=lanes[2].mean().item(),
-            reward_mean=lanes[1].mean().item(),
+            *mean_ci95(regret),
+            optimal_rate=optimal.mean().item(),
+            reward_mean=reward.mean().item(),
         )
+
+    def sweep(self) -> Sweep:
+        """The rows that are complete."""
+        places = sorted(self.rows)
+        drawn = [parameter.name for parameter in self.plan.drawn]
+        return Sweep(self.plan.parameters, drawn, [self.rows[place] for place in places], *self.lanes[:, places])
 
 
 def _folder(out: Path, shard: Shard) -> Path:

@@ -64,11 +64,6 @@ def logits_of(state: Any) -> Tensor:
     return logistic.logits(state) if isinstance(state, logistic.State) else torch.zeros(0)
 
 
-def means_of(face: VectorEnv) -> Tensor:
-    """Of all lanes that fill the vectors: the last bits of a sigmoid depend on where a vector ends."""
-    return face.env.means(face.snapshot().env)[: face.num_envs]
-
-
 def arms(step: int, lanes: int = N) -> np.ndarray:
     return (np.arange(lanes) * 7 + step) % ARMS
 
@@ -88,7 +83,7 @@ def in_face(env: BanditEnv, *, seed: int = 5, steps: int = 6) -> list[Seen]:
     face, seen = VectorEnv(env, N), []
     obs, _ = face.reset(random.split(random.key(seed), N))
     for step in range(steps):
-        before = None if obs is None else obs.clone(), means_of(face), logits_of(face.state).clone()
+        before = None if obs is None else obs.clone(), face.means(), logits_of(face.state).clone()
         obs, reward, *_ = face.step(torch.from_numpy(arms(step)))
         seen.append(Seen(*before, reward.clone()))
     return seen
@@ -99,7 +94,7 @@ def in_puffer(env: BanditEnv, vec: Any, *, seed: int = 5, steps: int = 6) -> lis
     here = getattr(vec, "envs", [])
     obs, seen = torch.from_numpy(vec.reset(seed=seed)[0].copy()), []
     for step in range(steps):
-        means = [means_of(each.face) for each in here]
+        means = [each.face.means() for each in here]
         logits = [logits_of(each.face.state).clone() for each in here]
         after, reward, *_ = vec.step(arms(step))
         state = [torch.cat(x) if x else torch.zeros(0) for x in (means, logits)]

@@ -263,3 +263,12 @@ def test_compiled_lanes_take_the_steps_of_eager_ones_and_allocate_nothing(name: 
     steps = 3 if isinstance(env, BanditEnv) else 8  # lanes of a bandit start again in a step of their own, an eager one
     compiled.reset(keys(lanes))
     assert allocations(lambda: [compiled.step(action) for action in actions[:steps]], tmp_path) == []
+
+
+def test_only_bandits_have_means() -> None:
+    face = VectorEnv(CORRIDOR, 3)
+    with pytest.raises(ValueError, match="reset"):
+        face.means()
+    face.reset(keys(3))
+    with pytest.raises(ValueError, match="this environment is an Env"):
+        face.means()
