@@ -68,16 +68,15 @@ def _ray(num_workers: int | None, address: str | None) -> Iterator[tuple[Any, in
     except ImportError as error:
         raise ValueError("engine 'ray' needs Ray: pip install 'armfold[ray]', or use engine 'local'") from error
     if ray.is_initialized():  # by whoever called us: theirs to shut down
+        if address is not None:
+            raise ValueError(f"ray_address {address!r} cannot be used: this process uses another Ray already")
         yield ray, _count_workers(num_workers, _cores(ray), "the Ray in use")
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = 0 if address else _count_workers(num_workers, cores, "this machine")
+    workers = None if address else _count_workers(num_workers, cores, "this machine")
     try:
         _connect(ray, workers, address)
-        yield (
-            ray,
-            workers or _count_workers(num_workers, _cores(ray), f"Ray at {address}"),
-        )
+        yield ray, workers or _count_workers(num_workers, _cores(ray), f"Ray at {address}")
     finally:
         ray.shutdown()
 
@@ -95,7 +94,7 @@ def _count_workers(wanted: int | None, cores: int, where: str) -> int:
     return wanted or cores
 
 
-def _connect(ray: Any, workers: int, address: str | None) -> None:
+def _connect(ray: Any, workers: int | None, address: str | None) -> None:
     settings = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         ray.init(address="local", num_cpus=workers, include_dashboard=False, **settings)

@@ -1,5 +1,6 @@
 """The plan of a sweep: from what is asked for to points, to groups that share a program, to shards. No engine yet."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -43,11 +44,31 @@ class Plan(NamedTuple):
 
 def make_plan(config: Mapping[str, Any]) -> Plan:
     """The plan for arguments of `sweep`, or for the `config` of a plan. Raises ValueError for what cannot run."""
-    names = list(dict.fromkeys(config["algos"]))
-    if not names:
+    _check(config)
+    names, laws = list(dict.fromkeys(config["algos"])), dict(config["random"])
+    grid, drawn, fixed = _read_options(config, names)
+    plain = {
+        **config,
+        "algos": names,
+        "seeds": list(config["seeds"]),
+        "grid": [[p.name, [_plain(value) for value in values]] for p, values in grid.items()],
+        "random": [[p.name, law] for p, law in zip(drawn, laws.values())],
+        "options": [[p.name, _plain(value)] for p, value in fixed.items()],
+        "reward_range": config["reward_range"] and list(config["reward_range"]),
+    }
+    points = combine(names, grid, drawn)
+    groups = _group(plain, points, fixed)
+    shards = [s for i, g in enumerate(groups) for s in cut(f"{file_name(g.algorithm)}-{i}", g, config["shard"])]
+    compiled = [group.settings["compile"] == "on" for group in groups]
+    return Plan({**plain, "compiled": compiled, "torch": torch.__version__}, grid, drawn, points, groups, shards)
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    """Raise ValueError for what is wrong whatever the algorithms are."""
+    if not config["algos"]:
         raise ValueError("algos must name at least one algorithm")
-    for name, low in {"steps": 1, "runs": 1, "shard": 1}.items():
-        check_size(name, config[name], low=low)
+    for name in ("steps", "runs", "shard"):
+        check_size(name, config[name])
     seeds = list(config["seeds"])
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be different integers, one at least, got {seeds}")
@@ -55,39 +76,38 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
         check_seed("seeds", seed)
     if config["dtype"] not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {config['dtype']!r}")
+
+
+Chosen = dict[Parameter, list[Value]]
+
+
+def _read_options(config: Mapping[str, Any], names: list[str]) -> tuple[Chosen, Chosen, dict[Parameter, Any]]:
+    """The values of the grid, those that are drawn, and those that are the same at all points."""
     env = None if is_data(config["env"]) else find_environment(config["env"])
     known = find_parameters([find_algorithm(name) for name in names], env)
-    given = (config["grid"], config["random"], config["options"])
-    grid, laws, options = (dict(pairs) for pairs in given)
+    grid, laws, options = (dict(config[key]) for key in ("grid", "random", "options"))
     swept = resolve([*grid, *laws], known)
-    values = {p: read_values(p, v) for p, v in zip(swept, grid.values())}
-    check_draws(laws, config["draws"], config["draw_seed"])
-    draws = (config["draws"], config["draw_seed"])
-    drawn = {p: draw_values(p, law, *draws) for p, law in zip(swept[len(grid) :], laws.values())}
-    fixed = {p: _fix(p, v) for p, v in zip(resolve(options, known), options.values()) if p not in swept}
+    values = {p: read_values(p, given) for p, given in zip(swept, grid.values())}
+    draws, seed = config["draws"], config["draw_seed"]
+    check_draws(laws, draws, seed)
+    drawn = {p: draw_values(p, law, draws, seed) for p, law in zip(swept[len(grid) :], laws.values())}
+    fixed = {p: _fix(p, value) for p, value in zip(resolve(options, known), options.values()) if p not in swept}
     _check_arms(config["env"], swept, fixed)
-    points = combine(names, values, drawn)
-    plain = {
-        **config,
-        "algos": names,
-        "seeds": seeds,
-        "grid": [[p.name, [_plain(v) for v in listed]] for p, listed in values.items()],
-        "random": [[p.name, law] for p, law in zip(drawn, laws.values())],
-        "options": [[p.name, _plain(v)] for p, v in fixed.items()],
-        "reward_range": config["reward_range"] and list(config["reward_range"]),
-    }
-    groups = _group(plain, points, fixed)
-    shards = [s for i, g in enumerate(groups) for s in cut(f"{file_name(g.algorithm)}-{i}", g, config["shard"])]
-    plain["compiled"] = [group.settings["compile"] == "on" for group in groups]
-    plain["torch"] = torch.__version__
-    return Plan(plain, values, drawn, points, groups, shards)
+    return values, drawn, fixed
 
 
 def _fix(parameter: Parameter, value: Any) -> Any:
     """A value that is the same at all points."""
-    if parameter.kind is None:
-        return value
-    return None if value is None else read_values(parameter, value)[0]
+    if value is None:
+        return None
+    if parameter.kind is not None:
+        return read_values(parameter, [value])[0]
+    listed = value.tolist() if hasattr(value, "tolist") else value  # of torch and numpy
+    try:
+        json.dumps(listed)
+    except TypeError as error:
+        raise ValueError(f"{parameter.name} must be numbers, words, or lists of them, got {value!r}") from error
+    return listed
 
 
 def _check_arms(env: str, swept: list[Parameter], fixed: Mapping[Parameter, Any]) -> None:
@@ -105,7 +125,7 @@ def _plain(value: Any) -> Any:
 
 
 class _Options(NamedTuple):
-    """The options of a point: whether it is the same program for others is up to the first two."""
+    """The options of a point. The first two decide whether it shares a program with others."""
 
     learner: dict[str, Any]
     env: dict[str, Any]
@@ -114,13 +134,14 @@ class _Options(NamedTuple):
 
 
 def _split(point: Point, fixed: Mapping[Parameter, Any]) -> _Options:
-    options = _Options({}, {}, {}, {})  # in order: 0 and 1 are shared, 2 and 3 are lanes'; 1 and 3 the environment's
-    for parameter, value in fixed.items():
-        if parameter.algorithm in (None, point.algorithm):
-            options[parameter.algorithm is None][parameter.option] = value
-    for parameter, value in point.values.items():
-        lanes = parameter.lanes and isinstance(value, float) and math.isfinite(value)  # inf is another formula
-        place: dict[str, Any] = options[2 * lanes + (parameter.algorithm is None)]
+    options = _Options({}, {}, {}, {})
+    for parameter, value in {**fixed, **point.values}.items():
+        if parameter.algorithm not in (None, point.algorithm):
+            continue
+        shared, lanes = options[:2], options[2:]
+        # Infinity is another formula, not another number.
+        differs = parameter in point.values and parameter.lanes and isinstance(value, float) and math.isfinite(value)
+        place: dict[str, Any] = (lanes if differs else shared)[parameter.algorithm is None]
         place[parameter.option] = value
     return options
 

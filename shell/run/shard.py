@@ -16,7 +16,6 @@ from armfold.shell.buffers import LANES
 from armfold.shell.choose import Context, env_shape, find_algorithm, make_bandit, make_env
 from armfold.shell.run.bandit import simulate
 from armfold.shell.run.result import Result
-from armfold.shell.store import checkpoint as store
 from armfold.shell.view.progress import Watcher
 
 
@@ -95,10 +94,10 @@ def play(
     lane = (shard.first + torch.arange(shard.lanes)).clamp(max=group.lanes - 1)
     place = group.locate(lane)
     context, label, dtype = (settings.pop(name) for name in ("context", "label", "dtype"))
-    env: Any = partial(_make_env, world=group.env, context=context, label=label, **group.env_options)
+    env = partial(_make_env, world=group.env, options=group.env_options, context=context, label=label)
     values = _per_lane(group.env_tunables, place.point)
     try:
-        arms, features = env_shape(env(**{name: column[0] for name, column in group.env_tunables.items()}))
+        arms, features = env_shape(env({name: column[0] for name, column in group.env_tunables.items()}))
         bandit = make_bandit(
             find_algorithm(group.algorithm),
             {**group.options, **_per_lane(group.tunables, place.point)},
@@ -109,13 +108,13 @@ def play(
         )
         return simulate(
             bandit,
-            partial(_env_of_lanes, make=env, **values) if values else env(),
+            partial(_env_of_lanes, make=env, **values) if values else env({}),
             runs=shard.lanes,
             seed=_seeds(group.seeds)[place.seed],
             first_run=place.run,
             points=1,
             checkpoint=folder,
-            resume=folder is not None and store.exists(folder),
+            resume=folder is not None,
             **running._asdict(),
             progress=False,
             watch=watch,
@@ -141,10 +140,12 @@ def _seeds(seeds: list[int]) -> Tensor:
     return torch.tensor([seed - 2**64 if seed >= 2**63 else seed for seed in seeds])  # the same 64 bits
 
 
-def _make_env(*, world: str, context: Context, label: str | None, **options: Any) -> BanditEnv:
-    return make_env(world, options, context=context, label=label)
+def _make_env(
+    tunables: Mapping[str, Any], *, world: str, options: dict[str, Any], context: Context, label: str | None
+) -> BanditEnv:
+    return make_env(world, {**options, **tunables}, context=context, label=label)
 
 
 def _env_of_lanes(lane: Tensor, /, *, make: partial[BanditEnv], **tunables: Tensor) -> BanditEnv:
     """The environment of these lanes of a shard; `tunables` [lanes of the shard]."""
-    return make(**{name: values[lane.cpu()].to(lane.device) for name, values in tunables.items()})
+    return make({name: values[lane.cpu()].to(lane.device) for name, values in tunables.items()})

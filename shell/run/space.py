@@ -44,9 +44,9 @@ def find_parameters(algorithms: Sequence[Algorithm], env: Environment | None) ->
             name = f"{algorithm.name}.{option}"
             found[name] = Parameter(name, algorithm.name, option, kinds.get(option), option in scalars)
     if env is not None:
-        kinds = option_kinds(env.make)
+        kinds, taken = option_kinds(env.make), {*COLUMNS, *(p.option for p in found.values())}
         for option in env.options:
-            name = f"env.{option}" if option in COLUMNS else option
+            name = f"env.{option}" if option in taken else option
             found[f"env.{option}"] = Parameter(name, None, option, kinds.get(option), option in env.tunables)
     options = [parameter.option for parameter in found.values()]
     return found | {p.option: p for p in found.values() if options.count(p.option) == 1}
@@ -71,7 +71,7 @@ def _unknown(name: str, known: Mapping[str, Parameter]) -> ValueError:
     algorithm = name.rpartition(".")[0]
     if algorithm in ALGORITHMS and algorithm not in {p.algorithm for p in known.values()}:
         return ValueError(f"{name} cannot be set: {algorithm} has no such option, or is not among the algorithms")
-    return suggest("tunable", name, known)
+    return suggest("tunable", name, {*known} - {f"env.{p.name}" for p in known.values()})
 
 
 def read_values(parameter: Parameter, given: Values) -> list[Value]:
@@ -82,27 +82,36 @@ def read_values(parameter: Parameter, given: Values) -> list[Value]:
     name = parameter.name
     if parameter.kind is None:
         raise ValueError(f"{name} cannot be swept: it takes more than a single value")
+    given = _untied(given)
     if isinstance(given, str):
-        spaced = given.split(":") if parameter.kind in (float, int) and ":" in given else None
-        tokens = [token.strip() for token in given.split(",")] if spaced is None else []
-        values = [_fit(parameter, token) for token in tokens if token] if spaced is None else _space(parameter, spaced)
-        if not all(tokens) and any(tokens):
-            raise ValueError(f"{name}={given} has an empty value: {_GRID}")
+        values = _read_text(parameter, given)
     else:
-        listed = list(given) if isinstance(given, Iterable) else [given]
-        values = [_fit(parameter, value) for value in listed]
+        values = [_fit(parameter, value) for value in (given if isinstance(given, Iterable) else [given])]
     if not values:
         raise ValueError(f"{name} has no values: {_GRID}")
-    twice = [value for i, value in enumerate(values) if value in values[:i]]
-    if twice:
-        raise ValueError(f"{name} has the value {twice[0]!r} twice")
+    if len(set(values)) < len(values):
+        twice = next(value for value in values if values.count(value) > 1)
+        raise ValueError(f"{name} has the value {twice!r} twice")
     return values
+
+
+def _untied(value: Any) -> Any:
+    """Tensors and arrays, of torch and numpy, as numbers and lists."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _read_text(parameter: Parameter, text: str) -> list[Value]:
+    if ":" in text and parameter.kind in (float, int):
+        return _space(parameter, text.split(":"))
+    words = [word.strip() for word in text.split(",")]
+    if any(words) and not all(words):
+        raise ValueError(f"{parameter.name}={text} has an empty value: {_GRID}")
+    return [_fit(parameter, word) for word in words if word]
 
 
 def _fit(parameter: Parameter, value: Any) -> Value:
     """A value as the option holds it; words are read first."""
-    if isinstance(value, torch.Tensor) or hasattr(value, "item"):
-        value = value.item()  # of torch and numpy
+    value = _untied(value)
     if isinstance(value, str) and parameter.kind is not str:
         value = _read_word(value)
     return convert(parameter.name, parameter.kind, value)  # type: ignore[no-any-return]

@@ -82,7 +82,7 @@ class _Gathered:
         places = torch.tensor(shard.group.points)[lanes.point] * len(self.seeds) + lanes.seed
         values = torch.stack((result.regret, result.reward, result.optimal))
         self.lanes[:, places, lanes.run] = values[:, : shard.counted]
-        for place in places.unique().tolist():
+        for place in set(places.tolist()):
             if not self.lanes[0, place].isnan().any():
                 self.rows[place] = self._row(place)
 
@@ -171,6 +171,8 @@ def sweep(
             "compile": compile, "shard": shard,
         }
     )  # fmt: skip
+    if engine == "ray" and device != "cpu":
+        raise ValueError(f"engine 'ray' runs on the CPU: use engine 'local' for device {device!r}")
     running = Running(threads, max_memory, checkpoint_every)
     for group in plan.groups:  # errors that a few steps show come before anything is written
         play(Shard("trial", group, 0, LANES), running=running, steps=min(steps, 4), compile="off")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
@@ -55,19 +56,22 @@ def draw_sweep(
     title: str,
     scale: Literal["linear", "log", "symlog"] = "linear",
     least: float = 1.0,
-    ticks: Sequence[str] = (),
+    ticks: Mapping[float, str] = MappingProxyType({}),
     dots: bool = False,
 ) -> None:
     """Regret over the values of a parameter with 95% bands, one line for each label.
 
-    scale: of the parameter; "symlog" is linear below `least`. ticks: names of the values, which then lie at 0, 1, ...
-    dots: values drawn at random, which no line joins.
+    scale: of the parameter; "symlog" is linear below `least`. ticks: what to write at which values, where not left to
+    the scale. dots: values drawn at random, which no line joins.
     """
-    figure, axes = _start(xlabel=parameter, ylabel="mean pseudo-regret at the end (95% band)", title=title)
+    extent = "interval" if dots else "band"
+    figure, axes = _start(xlabel=parameter, ylabel=f"mean pseudo-regret at the end (95% {extent})", title=title)
     axes.set_xscale(scale, **({"linthresh": least} if scale == "symlog" else {}))
     if ticks:
-        axes.set_xticks(range(len(ticks)), ticks)
-    _draw(axes, lines, dots=dots)
+        axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.set_xticks([], minor=True)
+    means = [mean for line in lines for mean in line.mean]
+    _draw(axes, lines, dots=dots, from_zero=min(means) < max(means) / 2)
     if dots and len(lines) > 1:
         axes.legend(frameon=False, fontsize="small")
     write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))
@@ -82,7 +86,7 @@ def _start(*, xlabel: str, ylabel: str, title: str) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _draw(axes: Any, lines: Sequence[Line], *, dots: bool = False) -> None:
+def _draw(axes: Any, lines: Sequence[Line], *, dots: bool = False, from_zero: bool = True) -> None:
     """The lines, highest end first, each labelled at its end; as dots, none is."""
     order = sorted(lines, key=lambda line: -line.mean[-1])
     colours = mpl.colormaps["viridis"]  # to 0.8 of it: its yellow end is faint in print
@@ -97,14 +101,16 @@ def _draw(axes: Any, lines: Sequence[Line], *, dots: bool = False) -> None:
         axes.plot(x, mean, label=label, **style)
         low, high = ([m + sign * c for m, c in zip(mean, ci95)] for sign in (-1, 1))
         axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
-    axes.set_ylim(bottom=0)
+    if from_zero:
+        axes.set_ylim(bottom=0)
     if not dots:
         _label_ends(axes, order)
 
 
 def _label_ends(axes: Any, lines: Sequence[Line]) -> None:
     ends = [line.mean[-1] for line in lines]
-    heights = _spread(ends, _LABEL_GAP * axes.get_ylim()[1])
+    low, high = axes.get_ylim()
+    heights = _spread(ends, _LABEL_GAP * (high - low))
     for (label, x, *_), end, height in zip(lines, ends, heights, strict=True):
         axes.annotate(
             label, (x[-1], end), (1.03, height), textcoords=axes.get_yaxis_transform(), va="center",

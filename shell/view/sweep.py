@@ -19,6 +19,7 @@ from armfold.shell.view.plot import Line, draw_sweep
 _BEST = 12  # rows of the table, or a few more: each learner is shown in each environment
 _MOST_WORLDS = 12  # environments of the table
 _MOST_LINES = 6  # values of another parameter that get a line of their own
+_MOST_TICKS = 7  # values that are written at a logarithmic axis, in place of powers of ten
 _DECADE = 10.0  # least ratio of values that logarithmic axes are for
 
 
@@ -72,8 +73,8 @@ def _owns(algorithm: str, parameter: str) -> bool:
     return parameter.startswith(f"{algorithm}.")
 
 
-def _text(value: Value) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _text(value: Value, *, digits: int = 6) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def draw_parameters(sweep: Sweep, folder: Path, *, title: str) -> list[Path]:
@@ -83,18 +84,19 @@ def draw_parameters(sweep: Sweep, folder: Path, *, title: str) -> list[Path]:
         values = _values(sweep.rows, name)
         if len(values) < 2:
             continue
-        lines, averaged = _lines(sweep, name, values)
+        lines, note = _lines(sweep, name, values)
         path = folder / f"sweep-{name.replace(':', '-')}.png"
         numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
-        named = len(numbers) < len(values)
+        scale = choose_scale(numbers) if len(numbers) == len(values) else "linear"
+        ticks = len(numbers) < len(values) or (scale != "linear" and len(values) <= _MOST_TICKS)
         draw_sweep(
             lines,
             path,
             parameter=name,
-            title=title + (f"\naveraged over {', '.join(averaged)}" if averaged else ""),
-            scale="linear" if named else choose_scale(numbers),
+            title=f"{title}\n{note}" if note else title,
+            scale=scale,
             least=min((x for x in numbers if x > 0), default=1.0),
-            ticks=[_text(value) for value in values] if named else (),
+            ticks={place: _text(value, digits=3) for place, value in zip(_places(values), values)} if ticks else {},
             dots=name in sweep.drawn,
         )
         paths.append(path)
@@ -119,8 +121,14 @@ def _values(rows: Iterable[Row], name: str) -> list[Value]:
     return sorted(values) if numbers else values
 
 
-def _lines(sweep: Sweep, name: str, values: list[Value]) -> tuple[list[Line], list[str]]:
-    """A line for each algorithm, or for each value of the only other parameter; and what else is averaged over.
+def _places(values: list[Value]) -> list[float]:
+    """Where values lie on the axis: numbers where they are, others side by side."""
+    numbers = [float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)]
+    return numbers if len(numbers) == len(values) else [float(i) for i in range(len(values))]
+
+
+def _lines(sweep: Sweep, name: str, values: list[Value]) -> tuple[list[Line], str]:
+    """A line for each algorithm, or for each value of the only other parameter; and what becomes of others.
 
     Algorithms that the parameter does not concern are level, and left out where options of their own are swept.
     """
@@ -137,29 +145,30 @@ def _lines(sweep: Sweep, name: str, values: list[Value]) -> tuple[list[Line], li
         split = []
     groups: dict[str, list[tuple[int, Row]]] = {}
     for i, row in rows:
-        said = [
-            f"{other.removeprefix(f'{row.algorithm}.')} = {_text(row.tunables[other])}"
-            for other in split
-            if other in row.tunables
-        ]
-        groups.setdefault(", ".join([row.algorithm, *said]), []).append((i, row))
+        groups.setdefault(_label(row, split), []).append((i, row))
     lines = [_line(sweep, label, name, values, members) for label, members in groups.items()]
-    return lines, [other for other in others if other not in split]
+    drawn = [other for other in others if other in sweep.drawn and name in sweep.drawn]
+    averaged = [other for other in others if other not in (*split, *drawn)]
+    said = [f"averaged over {', '.join(averaged)}"] * bool(averaged) + [f"{', '.join(drawn)} drawn too"] * bool(drawn)
+    return lines, "; ".join(said)
+
+
+def _label(row: Row, split: list[str]) -> str:
+    shown = {other: row.tunables[other] for other in split if other in row.tunables}
+    said = [f"{other.removeprefix(f'{row.algorithm}.')} = {_text(value)}" for other, value in shown.items()]
+    return ", ".join([row.algorithm, *said])
 
 
 def _line(sweep: Sweep, label: str, name: str, values: list[Value], members: list[tuple[int, Row]]) -> Line:
-    numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-    places = [float(value) for value in values] if numbers else [float(i) for i in range(len(values))]
+    places = _places(values)
     if name not in members[0][1].tunables:
         mean, ci95 = _mean(sweep, members)
         return Line(label, [places[0], places[-1]], [mean] * 2, [ci95] * 2)
-    x, found = [], []
-    for place, value in zip(places, values):
-        here = [(i, row) for i, row in members if row.tunables[name] == value]
-        if here:
-            x.append(place)
-            found.append(_mean(sweep, here))
-    return Line(label, x, *([pair[j] for pair in found] for j in (0, 1)))
+    by_value: dict[Value, list[tuple[int, Row]]] = {}
+    for i, row in members:
+        by_value.setdefault(row.tunables[name], []).append((i, row))
+    points = [(place, *_mean(sweep, by_value[value])) for place, value in zip(places, values) if value in by_value]
+    return Line(label, *zip(*points))
 
 
 def _mean(sweep: Sweep, members: list[tuple[int, Row]]) -> tuple[float, float]:

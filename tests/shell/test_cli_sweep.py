@@ -86,31 +86,16 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         assert re.search(rf"--{field.name.replace('_', '-')}\b", text), field.name
 
 
+# What else there is in tests/shell/test_sweep.py.
 BAD: dict[str, tuple[list[str], str]] = {
-    "nothing": (["--algos", ","], r"\balgos\b"),
-    "unknown algorithm": (["--algos", "kl_ucbb"], r"algorithm 'kl_ucbb'.*'kl_ucb'"),
-    "unknown environment": (["--env", "bernouli"], r"environment 'bernouli'.*'bernoulli'"),
-    "no such file": (["--env", "none.csv"], r"none\.csv"),
     "unknown tunable": (["--grid", "kl_ucb.d=1"], r"tunable 'kl_ucb\.d'.*'kl_ucb\.c'"),
     "empty grid": (["--grid", "c="], r"kl_ucb\.c has no values"),
     "no name": (["--grid", "=1"], r"\bgrid\b.*NAME=VALUES"),
-    "no values": (["--grid", "c"], r"\bgrid\b.*NAME=VALUES"),
     "twice": (["--grid", "c=1", "--grid", "c=2"], r"\bc is given twice"),
-    "twice by other names": (["--grid", "c=1", "--grid", "kl_ucb.c=2"], r"kl_ucb\.c is given twice"),
-    "grid and random": (["--grid", "c=1", "--random", "kl_ucb.c=uniform:0:1", "--draws", "2"], "given twice"),
-    "malformed": (["--grid", "c=lin:0:1"], r"c=lin:0:1"),
-    "count": (["--grid", "c=lin:0:1:0"], r"COUNT.*got 0"),
-    "log of nothing": (["--grid", "c=log:0:1:3"], r"above 0"),
-    "a word": (["--grid", "c=wide"], r"kl_ucb\.c must be a number, got 'wide'"),
     "a fraction": (["--algos", "sw_ucb", "--grid", "window=1.5"], r"sw_ucb\.window .*got 1\.5"),
-    "a choice": (["--algos", "glr_kl_ucb", "--grid", "restart=all"], r"glr_kl_ucb\.restart.*'all'"),
     "out of range": (["--grid", "c=1,-1"], r"kl_ucb: c .*got -1"),
-    "draws without random": (["--draws", "3"], r"\bdraws\b"),
-    "random without draws": (["--random", "c=uniform:0:1"], r"\bdraws\b"),
-    "unknown law": (["--random", "c=normal:0:1", "--draws", "3"], r"normal:0:1"),
     "seeds": (["--seeds", "0,one"], r"\bseeds\b.*'0,one'"),
     "memory": (["--max-memory", "much"], r"\bmax_memory\b"),
-    "workers without Ray": (["--num-workers", "2"], r"\bnum_workers\b"),
     "a folder in use": (["--out", "full"], r"\bfull is not empty"),
 }
 
@@ -272,6 +257,8 @@ def test_what_a_worker_refuses_is_said(ray: Any, world: str, place: Path) -> Non
         file.write("        raise ValueError('too far')\n    return envs.bernoulli(arms=arms)\n")
     with pytest.raises(ValueError, match=r"^too far$"):
         sweep("kl_ucb", f"{world}:broken", engine="ray", num_workers=1, **twice())
+    with pytest.raises(ValueError, match="uses another Ray already"):
+        sweep("kl_ucb", engine="ray", ray_address="127.0.0.1:1", **twice())
     with pytest.raises(ValueError, match=r"num_workers must be at most 2, .*got 3"):
         sweep("kl_ucb", engine="ray", num_workers=3, **twice())
 

@@ -122,6 +122,20 @@ def test_structure_makes_groups_and_lanes_do_not(tmp_path: Path) -> None:
         assert same_bits(found.regret[i], run(bandit, env, steps=STEPS, runs=RUNS).regret), row
 
 
+@pytest.mark.slow
+def test_compiled_points_are_compiled_runs_of_their_own() -> None:
+    settings: dict[str, Any] = {"grid": {"c": [0, 3], "sigma": [0.1, 0.2]}, "compile": "on", "steps": 50, "shard": 64}
+    found = small(env="drifting", **settings)
+    assert same_sweep(small(env="drifting", **{**settings, "shard": 128}), found)
+    for i, row in enumerate(found.rows):
+        c, sigma = row.tunables.values()
+        bandit = learner("kl_ucb", c=torch.full((RUNS,), c, dtype=torch.float64))
+        env = partial(of_lanes, make=partial(ENVIRONMENTS["drifting"].make, arms=ARMS), sigma=sigma)
+        alone = run(bandit, env, steps=50, runs=RUNS, compile="on")
+        assert alone.compiled
+        assert same_bits(found.regret[i], alone.regret), row
+
+
 def test_infinity_is_a_value() -> None:
     found = small("moss", grid={"horizon": "inf,50,100"})
     assert [row["moss.horizon"] for row in table(found)] == ["inf", "50.0", "100.0"]
@@ -139,10 +153,54 @@ def test_late_rewards_are_told_to_learners_whose_tunables_are_lanes() -> None:
 def test_fixed_options_hold_at_every_point() -> None:
     settings: dict[str, Any] = {"arms": ARMS, "ucb1.c": 0.5, "p": [0.1, 0.5, 0.9]}
     found = small(["ucb1", "kl_ucb"], grid={"kl_ucb.c": [0]}, options=settings)
+    assert same_sweep(
+        small(["ucb1", "kl_ucb"], grid={"kl_ucb.c": [0]}, options={**settings, "p": np.array(settings["p"])}), found
+    )
     env = ENVIRONMENTS["bernoulli"].make(p=settings["p"])
     assert found.parameters == ["kl_ucb.c"]
     plain = run(learner("ucb1", c=0.5), env, steps=STEPS, runs=RUNS).regret
     assert same_bits(found.regret[[row.algorithm for row in found.rows].index("ucb1")], plain)
+
+
+OWN = """
+from functools import partial
+
+import torch
+
+from armfold.core.bandits import arms as plain
+from armfold.core.types import Scalar, per_lane
+
+
+def index(state, *, width):
+    n = plain.plays(state, torch.float32)
+    mean = plain.mean(state, torch.float32)
+    return plain.unplayed_first(state, mean + per_lane(width, torch.float32) / torch.sqrt(n))
+
+
+def softened(*, arms, width: Scalar = 0.5):
+    return plain.index_bandit(partial(index, width=width), arms=arms)
+
+
+def unannotated(*, arms, width=0.5):
+    if isinstance(width, torch.Tensor):
+        raise TypeError("nobody said that this may be a tensor")
+    return plain.index_bandit(partial(index, width=width), arms=arms)
+"""
+
+
+def test_learners_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_learners.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings: dict[str, Any] = {"grid": {"width": [0.1, 2]}, "out": tmp_path / "out"}
+    found = small("own_learners:softened", **settings)
+    assert found.parameters == ["own_learners:softened.width"]
+    assert len(list((tmp_path / "out" / "shards").iterdir())) == 1  # lanes of one program
+    alone = small("own_learners:unannotated", **{**settings, "out": tmp_path / "alone"})
+    assert len(list((tmp_path / "alone" / "shards").iterdir())) == 2
+    torch.testing.assert_close(found.regret, alone.regret, rtol=1e-4, atol=1e-6)
+    assert not same_bits(found.regret[0], found.regret[1])
+    draw_parameters(found, tmp_path, title="own")
+    assert (tmp_path / "sweep-own_learners-softened.width.png").is_file()
 
 
 def test_data_sets_are_swept_too(tmp_path: Path) -> None:
@@ -191,6 +249,14 @@ def test_a_name_alone_means_the_only_one() -> None:
     assert same_sweep(small(["kl_ucb", "moss"], "drifting", grid={"c": [1], "horizon": [9], "sigma": [0.2]}), full)
 
 
+def test_names_that_two_have_keep_their_prefix(tmp_path: Path) -> None:
+    sizes = {"arms": ARMS, "features": FEATURES}
+    grid = {"lin_ts.scale": [0.1, 1], "env.scale": [0.5, 2]}
+    found = small("lin_ts", "contextual", grid=grid, options=sizes, out=tmp_path, steps=2)
+    assert found.parameters == [*grid]
+    assert same_sweep(load(tmp_path)[0], found)  # the names of config.json are read as they were meant
+
+
 @pytest.mark.parametrize(
     ("options", "pattern"),
     [
@@ -200,7 +266,7 @@ def test_a_name_alone_means_the_only_one() -> None:
         ({"grid": {"ucb1.c": [1]}}, r"ucb1\.c .*ucb1 .*not among the algorithms"),
         ({"grid": {"sigma": [1]}}, r"tunable 'sigma'"),
         ({"grid": {"c": [1], "kl_ucb.c": [2]}}, r"kl_ucb\.c is given twice"),
-        ({"grid": {"c": [1]}, "random": {"c": "uniform:0:1"}, "draws": 2}, r"given twice|kl_ucb\.c"),
+        ({"grid": {"c": [1]}, "random": {"c": "uniform:0:1"}, "draws": 2}, r"kl_ucb\.c is given twice"),
         ({"grid": {"c": []}}, r"kl_ucb\.c has no values"),
         ({"grid": {"c": [1, 2, 1]}}, r"kl_ucb\.c has the value 1\.0 twice"),
         ({"grid": {"c": ["wide"]}}, r"kl_ucb\.c must be a number, got 'wide'"),
@@ -214,7 +280,9 @@ def test_a_name_alone_means_the_only_one() -> None:
         ({"env": "gaussian", "grid": {"std": [1]}}, r"reward outside \[0, 1\]"),
         ({"algos": "lin_ucb", "grid": {"alpha": [1]}}, r"lin_ucb needs contexts"),
         ({"grid": {"arms": [2, 3]}, "options": {"p": [0.1, 0.9]}}, r"arms cannot be swept where p"),
-        ({"options": {}}, r"env bernoulli|either p or arms"),
+        ({"options": {}}, r"give either p or arms"),
+        ({"options": {"arms": 2, "p": object()}}, r"\bp must be numbers"),
+        ({"options": {"arms": [2, 3]}}, r"\barms must be of type int, got \[2, 3\]"),
         ({"algos": []}, r"\balgos\b"),
         ({"algos": "kl_ucbb"}, r"algorithm 'kl_ucbb'.*'kl_ucb'"),
         ({"env": "bernouli"}, r"environment 'bernouli'.*'bernoulli'"),
@@ -239,7 +307,7 @@ def test_a_name_alone_means_the_only_one() -> None:
         ({"random": {"c": "normal:0:1"}, "draws": 2}, r"kl_ucb\.c=normal:0:1"),
         ({"random": {"c": "uniform:1:0"}, "draws": 2}, r"kl_ucb\.c=uniform:1:0.*below"),
         ({"random": {"c": "loguniform:0:1"}, "draws": 2}, r"loguniform:0:1.*above 0"),
-        ({"random": {"c": "uniform:a:1"}, "draws": 2}, r"uniform|finite numbers"),
+        ({"random": {"c": "uniform:a:1"}, "draws": 2}, r"kl_ucb\.c: 'a:1' must be finite numbers"),
         ({"algos": "sw_ucb", "random": {"window": "uniform:1:9"}, "draws": 2}, r"sw_ucb\.window.*randint"),
         ({"algos": "sw_ucb", "random": {"window": "randint:1:9.5"}, "draws": 2}, r"whole numbers"),
     ],
