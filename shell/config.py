@@ -171,7 +171,7 @@ def _tunables_class(name: str) -> type:
     algorithm = ALGORITHMS[name]
     kinds = option_kinds(algorithm.make)
     fields = [
-        (key, Annotated[kinds[key], tyro.conf.arg(help=algorithm.summary)], dataclasses.field(default=option.default))
+        (key, Annotated[kinds[key], tyro.conf.arg(help="")], dataclasses.field(default=option.default))
         for key, option in algorithm.options.items()
     ]
     return dataclasses.make_dataclass(name, fields, frozen=True)
@@ -182,7 +182,11 @@ _TUNED = {name: _tunables_class(name) for name, algorithm in ALGORITHMS.items() 
 
 def with_tunables(options: type) -> type[Any]:
     """A dataclass with those options and, for each algorithm, its own."""
-    tuned = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in _TUNED.items()]
+    # Without a help of their own, tyro would look for one in the source of each class, which has none.
+    tuned = [
+        (name, Annotated[kind, tyro.conf.arg(help=ALGORITHMS[name].summary)], dataclasses.field(default_factory=kind))
+        for name, kind in _TUNED.items()
+    ]
     kind = dataclasses.make_dataclass("Config", tuned, bases=(options,), frozen=True)
     kind.__doc__ = options.__doc__
     return kind

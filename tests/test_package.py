@@ -58,6 +58,7 @@ def test_wheel_imports_in_a_fresh_environment(built: Path, tmp_path: Path) -> No
     assert "kl_ucb" in smoke
 
 
+@pytest.mark.slow
 def test_editable_install_imports_the_checkout() -> None:
     where = Path(run(sys.executable, "-c", IMPORTS).strip())
     assert where == ROOT / "armfold" / "__init__.py"

@@ -109,6 +109,7 @@ def test_check_number_accepts_exactly_its_interval(value: float, low: float, hig
     assert accepted == inside
 
 
+@pytest.mark.slow
 def test_checks_hold_under_python_o() -> None:
     code = """
 import torch

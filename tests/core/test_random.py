@@ -292,6 +292,7 @@ def test_shaped_draws_agree_in_every_variant(name: str, batch: tuple[int, ...], 
     variants(SHAPED[name], keys(*batch), _positive(*batch, 3), batch=len(batch), traced=traced, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_keys_agree_when_compiled(variants) -> None:
     variants(lambda rng: random.fold_in(rng, 5), keys(3), traced=False, compiled=True)
 

@@ -144,6 +144,7 @@ def test_a_log_is_written_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -
 # --- both commands
 
 
+@pytest.mark.slow
 def test_an_exploring_run_tells_what_an_arm_is_worth(capsys: pytest.CaptureFixture[str]) -> None:
     """The intervals hold the true p = 0.7 with this seed, as they do with 19 of 20."""
     words = ("--p", *P, "--steps", 250, "--runs", 64, "--algos", "epsilon_greedy,ucb1", "--compile", "off", "--quiet")

@@ -1,6 +1,7 @@
 """Lane i takes the same path bit for bit alone, in a shard, in blocks, after an interruption, on any threads."""
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,11 @@ def case(name: str) -> tuple[Bandit, BanditEnv]:
     return learner(algorithm), labelled() if data else world(algorithm)
 
 
+def few(names: Iterable[str]) -> list[Any]:
+    """Every fourth of them; the others are marked slow."""
+    return [name if i % 4 == 0 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(names)]
+
+
 @functools.cache
 def whole(name: str) -> Result:
     """The run whose lanes the others are compared with: one block that is not full."""
@@ -56,7 +62,7 @@ def test_a_shard(name: str) -> None:
     assert same_lanes(shard, whole(name), of_y=SHARD)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", few(CASES))
 def test_blocks_and_an_interruption(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"steps": STEPS, "runs": RUNS, "max_memory": SMALLEST, "points": 3}
     blocks = run(*case(name), **settings)

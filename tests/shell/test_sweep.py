@@ -281,7 +281,7 @@ def test_names_that_two_have_keep_their_prefix(tmp_path: Path) -> None:
         ({"algos": "lin_ucb", "grid": {"alpha": [1]}}, r"lin_ucb needs contexts"),
         ({"grid": {"arms": [2, 3]}, "options": {"p": [0.1, 0.9]}}, r"arms cannot be swept where p"),
         ({"options": {}}, r"give either p or arms"),
-        ({"options": {"arms": 2, "p": object()}}, r"\bp must be numbers"),
+        ({"options": {"arms": 2, "p": len}}, r"\bp must be numbers"),
         ({"options": {"arms": [2, 3]}}, r"\barms must be of type int, got \[2, 3\]"),
         ({"algos": []}, r"\balgos\b"),
         ({"algos": "kl_ucbb"}, r"algorithm 'kl_ucbb'.*'kl_ucb'"),

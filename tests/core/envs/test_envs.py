@@ -121,7 +121,10 @@ def test_functions_are_pure(name):
     check_pure(env.pull, state, rng, torch.tensor([0, 1, 2, 1]))
 
 
-@every
+@pytest.mark.parametrize(
+    "name",  # one of each family; the other forms of one are slow
+    [name if "," not in name else pytest.param(name, marks=pytest.mark.slow) for name in CASES],
+)
 def test_eager_traced_and_vmapped_agree(name, variants):
     env = CASES[name]
 
