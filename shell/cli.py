@@ -81,6 +81,7 @@ def bandit(argv: list[str]) -> None:
     names = list(dict.fromkeys(name.strip() for name in config.algos.split(",") if name.strip()))
     if not names:
         raise ValueError(f"algos must name at least one algorithm, got {config.algos!r}")
+    configuration.refuse_idle(argv, env=config.env, algos=names)
     if config.log_decisions and not 1 <= config.log_runs <= config.runs:
         raise ValueError(f"log_runs must be an integer in [1, runs], got {config.log_runs}")
     find_device(config.device)

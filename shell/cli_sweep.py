@@ -58,6 +58,7 @@ def sweep(argv: list[str]) -> None:
     config = configuration.read_words(_Config, args=argv, prog="armfold sweep", description=_Options.__doc__)
     log_to_terminal(verbose=config.verbose, quiet=config.quiet)
     algos = list(dict.fromkeys(_words(config.algos)))
+    configuration.refuse_idle(argv, env=config.env, algos=algos)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(config.env).stem)
     folder = config.out or Path("runs") / f"sweep-{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
     same = (

@@ -7,13 +7,14 @@ import json
 import math
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
 from armfold.core.bandits import ALGORITHMS
-from armfold.shell.choose import convert, option_kinds, suggest
+from armfold.shell.choose import convert, find_environment, is_data, option_kinds, suggest
 
 _DTYPES = Literal["float32", "float64"]
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -256,13 +257,33 @@ def tunables(config: Any, algorithm: str) -> dict[str, Any]:
     return dataclasses.asdict(getattr(config, algorithm)) if algorithm in _TUNED else {}
 
 
+_OF_DATA = ("context", "label")
+_OF_ENVIRONMENTS = (
+    *("arms", "features", "p", "mean", "std", "sigma", "scale"),
+    *("boundary", "period", "hazard", "gap", "growth", "delay"),
+)
+
+
 def env_options(config: Any) -> dict[str, Any]:
     """The options of environments in a `Config`."""
-    names = (
-        *("arms", "features", "p", "mean", "std", "sigma", "scale"),
-        *("boundary", "period", "hazard", "gap", "growth", "delay"),
+    return {name: getattr(config, name) for name in _OF_ENVIRONMENTS}
+
+
+def refuse_idle(argv: list[str], *, env: str, algos: Iterable[str]) -> None:
+    """Raise ValueError for a flag that would change nothing: of another environment, or of an algorithm that is not
+    run. Those of a file may be there for other runs."""
+    known = (
+        _OF_DATA if is_data(env) else tuple(name for name in find_environment(env).options if name in _OF_ENVIRONMENTS)
     )
-    return {name: getattr(config, name) for name in names}
+    for word in argv:
+        flag = word.removeprefix("--").partition("=")[0]
+        owner, dot, _ = flag.replace("-", "_").partition(".")
+        if not word.startswith("--"):
+            continue
+        if dot and owner in _TUNED and owner not in algos:
+            raise ValueError(f"--{flag} would change nothing: {owner} is not among the algorithms")
+        if not dot and owner in (*_OF_DATA, *_OF_ENVIRONMENTS) and owner not in known:
+            raise ValueError(f"--{flag} would change nothing: the options of {env} are {', '.join(known) or 'none'}")
 
 
 def memory(config: Any) -> int | None:

@@ -192,6 +192,15 @@ def test_the_configuration_is_kept(done: Done) -> None:
     assert kept["tunables"] == {name: ALGORITHMS[name].tunables for name in kept["algos"]}
 
 
+def test_a_host_changes_nothing(place: Path) -> None:
+    words = (*SMALL, "--env", "contextual", "--algos", "lin_ucb,beta_ts", "--agent-seed", 5)
+    hosts = {"core": (), "gym": ("--host", "gymnasium"), "puffer": ("--host", "pufferlib", "--num-workers", 2)}
+    for name, host in hosts.items():
+        assert armfold_command("bandit", *words, *host, "--out", name) == 0
+    tables = {(place / name / "summary.csv").read_bytes() for name in hosts}
+    assert len(tables) == 1
+
+
 def test_the_table_is_printed(done: Done) -> None:
     rows = read_csv(done.folder / "summary.csv")
     order = [done.stdout.index(f" {row['algorithm']} ") for row in rows]
@@ -440,6 +449,16 @@ BAD: dict[str, tuple[list[object], list[str]]] = {
     "one arm": (["--arms", 1], [r"\barms\b"]),
     "seed too large": (["--seed", 2**70], [r"\bseed\b"]),
     "agent seed too large": (["--agent-seed", 2**70], [r"\bagent_seed\b"]),
+    "workers that do not divide": (["--host", "pufferlib", "--num-workers", 3], [r"\b3\b.*\b70\b.*\b69 or 72\b"]),
+    "more workers than cores": (
+        ["--host", "pufferlib", "--vector", "mp", "--num-workers", 7000, "--runs", 7000],
+        [r"num_workers is 7000.*cores"],
+    ),
+    "workers of the core": (["--num-workers", 2], [r"num_workers is for host 'pufferlib', got 2"]),
+    "unknown host": (["--host", "gym"], ["host", "gymnasium"]),
+    "option of another environment": (["--sigma", 0.3], [r"--sigma would change nothing.*bernoulli.*arms"]),
+    "option of no data set": (["--env", "digits", "--arms", 5], [r"--arms would change nothing.*context"]),
+    "tunable of nobody who runs": (["--algos", "ucb1", "--kl-ucb.c=1"], [r"--kl-ucb\.c would change nothing"]),
     "checkpoints never": (["--checkpoint-every", "nan"], [r"checkpoint_every"]),
     "negative spread": (["--env", "gaussian", "--std", -1], [r"\bstd\b.*-1"]),
     "no period": (["--env", "abrupt", "--period", 0], [r"\bperiod\b.*\b0\b"]),
