@@ -30,6 +30,8 @@ from armfold.shell.view.progress import Glimpse, Watcher, seldom, track
 
 log = logging.getLogger("armfold")
 
+_PHASES = ("select", "actions_to_cpu", "env_step", "rewards_to_device", "update")
+
 
 class Learner(NamedTuple):
     """What a batch of lanes carries on the learner's side."""
@@ -236,7 +238,7 @@ def simulate_hosted(
             for side in sides:
                 side.bind(selecting, updating)
             log.info("%s: host %s, %d batches of %s", label, host, hosted.batches, sides[0].layout)
-            run, stopwatch = Exchange(hosted, sides, marks, runs), Stopwatch(where, exact=profile)
+            run, stopwatch = Exchange(hosted, sides, marks, runs), Stopwatch(where, exact=profile, phases=_PHASES)
             hosted.reset(seed)
             _take_steps(run, stopwatch, reward_range, watch, label if progress else None)
         finally:

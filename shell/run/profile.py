@@ -3,7 +3,7 @@
 import logging
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,10 +34,10 @@ class Stopwatch:
 
     _WARM_UP = 3  # laps of each phase that do not count
 
-    def __init__(self, device: torch.device, *, exact: bool) -> None:
-        """exact: wait for the device before every look at the clock."""
+    def __init__(self, device: torch.device, *, exact: bool, phases: Sequence[str] = ()) -> None:
+        """exact: wait for the device before every look at the clock. phases: the order in which they are told."""
         self.device, self.exact = device, exact
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = dict.fromkeys(phases, 0.0)
         self.laps: dict[str, int] = {}
 
     def start(self) -> None:

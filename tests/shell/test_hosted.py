@@ -203,6 +203,17 @@ def test_compiled_hosts_agree_with_the_core() -> None:
         assert torch.stack(apart).any(0).double().mean() < 0.1
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("host", ["gymnasium", "two workers", "a worker at a time"])
+def test_a_learner_on_a_gpu_meets_the_same_environments(host: str) -> None:
+    """Devices round otherwise, so that a lane may part ways: at most one in ten."""
+    bandit, env = PAIRS["lin_ts, contextual"]
+    here, there = (against(host, bandit, env, runs=256, device=device) for device in ("cpu", "cuda"))
+    apart = [(getattr(here, name) - getattr(there, name)).abs() > 1e-4 for name in PER_LANE]
+    assert torch.stack(apart).any(0).double().mean() < 0.1
+
+
 # Checkpoints
 
 

@@ -272,3 +272,22 @@ def test_only_bandits_have_means() -> None:
     face.reset(keys(3))
     with pytest.raises(ValueError, match="this environment is an Env"):
         face.means()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("compile", ["off", "on"])
+@every
+def test_a_gpu_takes_the_same_steps(name: str, compile: Any) -> None:
+    here, there = (
+        VectorEnv(ENVS[name], 70, max_steps=4),
+        VectorEnv(ENVS[name], 70, max_steps=4, device="cuda", compile=compile),
+    )
+    seen = [face.reset(keys(70))[0] for face in (here, there)]
+    for action in plays(10, 70):
+        torch.testing.assert_close(*(None if x is None else x.cpu() for x in seen), rtol=1e-4, atol=1e-4)
+        left, right = here.step(action), there.step(action.cuda())
+        seen = [left[0], right[0]]
+        for x, y in zip(left[2:4], right[2:4], strict=True):
+            assert torch.equal(x, y.cpu())
+        assert (left[1] - right[1].cpu()).abs().gt(1e-4).double().mean() < 0.1  # a coin may fall otherwise
