@@ -26,6 +26,7 @@ from armfold.shell.envs import gymnasium as gymnasium_face
 from armfold.shell.envs import pufferlib as puffer_face
 from armfold.shell.run import hosted, hosts
 from armfold.shell.run.profile import Stopwatch
+from armfold.shell.run.side import make_side
 from bench import record
 
 NATIVE_BAR = 50.0  # one native environment of 4096 lanes against 64 emulated ones
@@ -86,7 +87,7 @@ def _stepped(vec: Any, lanes: int, arms: int) -> Player:
 
 def alone(bandit: Bandit, env: BanditEnv, lanes: int) -> Player:
     """Selecting and updating, and nothing else: the same contexts and rewards at every step."""
-    side = hosted.make_side(bandit, env, lanes, compile="on")
+    side = make_side(bandit, env, lanes, compile="on")
     seen = env.observe(env.init(random.split(random.key(0), lanes)))
     if side.obs is not None and seen is not None:
         side.obs.fill(seen.numpy())
@@ -104,8 +105,9 @@ def against(name: str, bandit: Bandit, env: BanditEnv, lanes: int, *, workers: i
     """The whole loop against a host."""
     host_name, _, vector = name.partition(" ")
     with other_cores() if workers else contextlib.nullcontext():
-        host = hosts.make_host(host_name, env, lanes, vector=vector or None, num_workers=workers or None, compile="on")
-    sides = [hosted.make_side(bandit, env, lanes // host.batches, compile="on") for _ in range(host.batches)]
+        hosting = hosts.Hosting(host_name, vector or None, num_workers=workers or None)
+        host = hosts.make_host(hosting, env, lanes, compile="on")
+    sides = [make_side(bandit, env, lanes // host.batches, compile="on") for _ in range(host.batches)]
 
     def play(steps: int) -> None:
         host.reset(0)

@@ -25,7 +25,7 @@ from armfold.shell.run import compare
 from armfold.shell.run.bandit import simulate
 from armfold.shell.run.decisions import log_decisions
 from armfold.shell.run.hosted import simulate_hosted
-from armfold.shell.run.hosts import check_host
+from armfold.shell.run.hosts import Hosting, check_host
 from armfold.shell.run.result import Result, tabulate
 from armfold.shell.store.files import check_writable
 from armfold.shell.view.console import log_to_terminal
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _fail(str(error))
     except KeyboardInterrupt:
-        return _fail("interrupted; --resume goes on from the last checkpoint", status=130)
+        return _fail("interrupted; --resume goes on from what is kept", status=130)
     return 0
 
 
@@ -85,9 +85,9 @@ def bandit(argv: list[str]) -> None:
     if config.log_decisions and not 1 <= config.log_runs <= config.runs:
         raise ValueError(f"log_runs must be an integer in [1, runs], got {config.log_runs}")
     find_device(config.device)
-    check_host(
-        config.host, config.runs, vector=config.vector, num_workers=config.num_workers, batch_size=config.batch_size
-    )
+    check_host(_hosting(config), config.runs)
+    if config.host != "core" and config.max_memory is not None:
+        raise ValueError(f"max_memory is for host 'core', got {config.max_memory!r} with host {config.host!r}")
     env = make_env(config.env, configuration.env_options(config), context=config.context, label=config.label)
     learners = {name: _make_learner(config, name, env) for name in names}
     identity = configuration.identity(config, names)
@@ -169,8 +169,11 @@ def _simulate(config: Any, name: str, learner: Any, env: Any, *, folder: Path | 
 def _hosted(config: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run against a host; it cannot keep an environment that is elsewhere."""
     only_core = ("max_memory", "checkpoint_every")
-    hosting = {name: getattr(config, name) for name in ("host", "vector", "num_workers", "batch_size")}
-    return {**{name: value for name, value in settings.items() if name not in only_core}, **hosting}
+    return {name: value for name, value in settings.items() if name not in only_core} | _hosting(config)._asdict()
+
+
+def _hosting(config: Any) -> Hosting:
+    return Hosting(*(getattr(config, name) for name in Hosting._fields))
 
 
 def catalogue(argv: list[str]) -> None:

@@ -84,7 +84,7 @@ class Common:
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
     checkpoint_every: float = 30.0
-    """Seconds between checkpoints."""
+    """Seconds between checkpoints; a run against a host keeps none."""
     verbose: bool = False
     """Say more."""
     quiet: bool = False
@@ -106,6 +106,8 @@ class _Options(Common):
     """Environments of pufferlib, each with its share of the runs, and with mp its own process; 1 where not given."""
     batch_size: int | None = None
     """Environments of pufferlib that are handed over at a time, while the others step; all where not given."""
+    overwork: bool = False
+    """Let pufferlib have more workers than there are cores, which is slow."""
     points: int = 200
     """Points of the regret curve."""
     csv: Path | None = None
@@ -152,6 +154,7 @@ _TRANSIENT = frozenset(  # what a run may be resumed with other values of
         "vector",
         "num_workers",
         "batch_size",
+        "overwork",
         "threads",
         "max_memory",
         "checkpoint_every",

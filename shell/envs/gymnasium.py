@@ -53,6 +53,7 @@ class BanditGym(gymnasium.Env[Array, np.int64]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """The first observation of an episode: the lane's first one for a seed, its next one without."""
+        seed = _plain(seed)
         super().reset(seed=seed)
         _reset_mask(options, None)
         if seed is None and not self._begun:
@@ -132,6 +133,7 @@ class BanditVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         seed: s for lanes 0 to N - 1 of `simulate(seed=s)`; or N seeds: each lane is lane 0 of its own. options:
         {"reset_mask": bool [N]} for new episodes of some lanes only. Raises ValueError for others.
         """
+        seed = _plain(seed)
         super().reset(seed=seed if isinstance(seed, int) else None)
         mask = _reset_mask(options, self.num_envs)
         if mask is not None and (seed is not None or not self._begun):
@@ -204,7 +206,12 @@ def _lane_keys(seed: int | Sequence[int], lanes: int) -> Tensor:
         return random.split(random.key(seed), lanes)
     if not isinstance(seed, Sequence) or len(seed) != lanes:
         raise ValueError(f"seed must be an integer or a list of {lanes}, got {seed!r}")
-    return random.fold_in(torch.stack([random.key(value) for value in seed]), 0)
+    return random.fold_in(torch.stack([random.key(_plain(value)) for value in seed]), 0)
+
+
+def _plain(seed: Any) -> Any:
+    """A seed of numpy's as Python's own."""
+    return seed.item() if isinstance(seed, np.integer) else seed
 
 
 def _reset_mask(options: dict[str, Any] | None, lanes: int | None) -> Tensor | None:

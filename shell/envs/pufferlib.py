@@ -217,5 +217,5 @@ def check_vector(
         if num_workers > cores and not overwork:
             raise ValueError(
                 f"num_workers is {num_workers}, but there are {cores} cores, and workers never rest: take {cores} or "
-                "fewer, or overwork=True"
+                "fewer, or allow it by overwork"
             )

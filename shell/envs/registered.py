@@ -20,7 +20,7 @@ def make_single(env: str, *, max_steps: int | None = 1000, compile: Mode = "off"
     """What `gymnasium.make` calls: `BanditGym` of the core's environment of that name, with its options.
 
     p, x and theta may be arrays or lists; ten arms where nothing says how many. "dataset" takes x and p, or path: a CSV
-    or NPZ file, or "digits". Raises ValueError.
+    or NPZ file, or "digits". Raises ValueError, and TypeError for an option that the environment has not.
     """
     world, limit = _make(env, **options)
     return BanditGym(world, max_steps=max_steps, compile=compile, limit=limit)

@@ -75,7 +75,7 @@ class VectorEnv:
 
     def __init__(
         self,
-        env: BanditEnv | Env,
+        env: BanditEnv | Env | Callable[[Tensor], BanditEnv | Env],
         lanes: int,
         *,
         max_steps: int | None = None,
@@ -83,7 +83,8 @@ class VectorEnv:
         compile: Mode = "off",
         outputs: Sequence[Outputs] | None = None,
     ) -> None:
-        """`lanes` lanes of `env`, which `reset` brings to life.
+        """`lanes` lanes of `env`, which `reset` brings to life. Its tunables are the same in all lanes; to let them
+        differ, give a function of lanes (int64 [n]) that makes the environment of these.
 
         max_steps: steps after which an episode is cut off; None: never. compile: "on" compiles the step when it is
         first taken (5 to 20 seconds), "off" and "auto", which cannot know how many steps will come, do not.
@@ -92,12 +93,14 @@ class VectorEnv:
         check_size("lanes", lanes)
         if max_steps is not None:
             check_size("max_steps", max_steps)
-        if not isinstance(env, BanditEnv | Env):
-            raise ValueError(f"env must be a BanditEnv or an Env, got {type(env).__name__}")
         self.device = find_device(device)
-        self.env = tensor_tunables(env, self.device)
         self.num_envs, self.max_steps = lanes, max_steps
         self._filled = math.ceil(lanes / LANES) * LANES  # every lane goes through the same vector code
+        if callable(env) and not isinstance(env, BanditEnv | Env):
+            env = env(torch.arange(self._filled, device=self.device).clamp(max=lanes - 1))
+        if not isinstance(env, BanditEnv | Env):
+            raise ValueError(f"env must be a BanditEnv or an Env, or make one, got {type(env).__name__}")
+        self.env = tensor_tunables(env, self.device)
         function = advance_and_restart if isinstance(env, Env) else advance
         self._function, self.compiled = choose(function, compile, device=self.device, calls=0)
         self._outputs: Sequence[Outputs] = outputs or ()

@@ -6,8 +6,13 @@ wait without end, and a program that closes nothing hangs at its exit.
 
 import atexit
 import os
+import signal
+import threading
 import time
 import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.connection import wait
 from typing import Any
 
 from pufferlib import vector
@@ -45,10 +50,13 @@ class Serial(_Checked, vector.Serial):  # type: ignore[misc]
 class Multiprocessing(_Checked, vector.Multiprocessing):  # type: ignore[misc]
     """Environments in processes of their own, which are watched while they are waited for, and ended in the end."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, creators: Sequence[Callable[..., Any]], *arguments: Any, **options: Any) -> None:
+        super().__init__([partial(_make, create, os.getpid()) for create in creators], *arguments, **options)
         self._end = weakref.finalize(self, _end, self.processes, os.getpid())
         atexit.register(self._end)  # runs before multiprocessing's own, which waits for workers that never end
+        self._first: list[int] = []  # the worker that ended before the others
+        self._watch = threading.Thread(target=_end_together, args=(self.processes, self._first), daemon=True)
+        self._watch.start()
 
     def async_reset(self, seed: int = 0) -> None:
         """Let every worker start anew, whatever it is at."""
@@ -59,7 +67,12 @@ class Multiprocessing(_Checked, vector.Multiprocessing):  # type: ignore[misc]
     def recv(self) -> tuple[Any, ...]:
         """Wait for the workers whose turn it is. Raises RuntimeError where one has died."""
         self._wait(self.waiting_workers[: self.workers_per_batch])
-        received = super().recv()
+        try:
+            received = super().recv()
+        except (EOFError, OSError):  # a worker has died while it told its infos
+            self._watch.join(_GRACE)
+            self._require_workers()
+            raise
         # PufferLib leaves the mark of infos that it has read, and a reset would wait for them again.
         self.buf["semaphores"][self.w_slice] = vector.MAIN
         return received
@@ -76,13 +89,12 @@ class Multiprocessing(_Checked, vector.Multiprocessing):  # type: ignore[misc]
     def _require_workers(self) -> None:
         if not self._end.alive:
             raise ValueError("the vector is closed: make another one")
-        for i, process in enumerate(self.processes):
-            if not process.is_alive():
-                self.close()
-                raise RuntimeError(
-                    f"worker {i} of {self.num_workers} has died (exit status {process.exitcode}); what it printed says "
-                    "why. The others are ended too, and the vector is closed"
-                )
+        for i in self._first:
+            self.close()
+            raise RuntimeError(
+                f"worker {i} of {self.num_workers} has died (exit status {self.processes[i].exitcode}); what it "
+                "printed says why. The others are ended too, and the vector is closed"
+            )
 
     def close(self) -> None:
         """End the workers, and wait until they are gone."""
@@ -90,6 +102,29 @@ class Multiprocessing(_Checked, vector.Multiprocessing):  # type: ignore[misc]
         self._end()
         atexit.unregister(self._end)
         self.flag = vector.CLOSE
+
+
+def _make(create: Callable[..., Any], owner: int, *arguments: Any, **options: Any) -> Any:
+    """An environment; in a worker, one that leaves Ctrl-C to its owner and ends when that has ended."""
+    if os.getpid() != owner:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_follow, args=(owner,), daemon=True).start()
+    return create(*arguments, **options)
+
+
+def _follow(owner: int) -> None:
+    while os.getppid() == owner:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _end_together(processes: list[Any], first: list[int]) -> None:
+    """When one process has ended, note which and end the others: they hold its pipe open, at which PufferLib would wait
+    for what it can no longer say."""
+    sentinels = [process.sentinel for process in processes]
+    first.append(sentinels.index(wait(sentinels)[0]))
+    for process in processes:
+        process.kill()
 
 
 def _end(processes: list[Any], owner: int) -> None:

@@ -1,18 +1,29 @@
 """Hosts of environments behind one face: actions go out, observations and rewards come back, batch by batch."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
 
+from armfold.core.check import check_size
 from armfold.core.episodes import Totals
 from armfold.core.types import BanditEnv
-from armfold.shell.compiled import Mode
+from armfold.shell.compiled import Mode, tensor_tunables
+from armfold.shell.run.side import Array
 
 HostName = Literal["core", "gymnasium", "pufferlib"]
 VectorName = Literal["serial", "mp"]
-Array = np.ndarray[Any, Any]
+
+
+class Hosting(NamedTuple):
+    """Who steps the environment, and how."""
+
+    host: HostName
+    vector: VectorName | None = None  # of pufferlib, as all that follow; None: serial
+    num_workers: int | None = None  # None: 1
+    batch_size: int | None = None  # None: all workers
+    overwork: bool = False  # more workers than cores are allowed
 
 
 class Batch(NamedTuple):
@@ -54,7 +65,7 @@ class GymnasiumHost:
 
     def reset(self, seed: int) -> None:
         """Start the lanes."""
-        obs, _ = self.env.reset(seed=seed)
+        obs, _ = self.env.reset(seed=seed % 2**64)  # Gymnasium takes none below 0; these are the same bits
         self.step = 0
         self.batch = Batch(obs, np.zeros(self.env.num_envs, np.float32), [])
 
@@ -79,25 +90,16 @@ class GymnasiumHost:
 class PufferHost:
     """Native PufferLib environments, one a worker."""
 
-    def __init__(
-        self,
-        env: BanditEnv,
-        lanes: int,
-        *,
-        report: Sequence[int],
-        compile: Mode,
-        vector: VectorName,
-        num_workers: int,
-        batch_size: int | None,
-    ) -> None:
+    def __init__(self, env: BanditEnv, lanes: int, *, hosting: Hosting, report: Sequence[int], compile: Mode) -> None:
         from armfold.shell.envs import pufferlib
 
+        workers = hosting.num_workers or 1
         self.vec = pufferlib.make_vector(
-            env, lanes=lanes, backend=vector, num_workers=num_workers, batch_size=batch_size, compile=compile,
-            report=report,
+            env, lanes=lanes, backend=hosting.vector or "serial", num_workers=workers, batch_size=hosting.batch_size,
+            overwork=hosting.overwork, compile=compile, report=report,
         )  # fmt: skip
         self.unpack = pufferlib.unpack
-        self.batches = num_workers // (batch_size or num_workers)
+        self.batches = workers // (hosting.batch_size or workers)
 
     def reset(self, seed: int) -> None:
         """Start the lanes."""
@@ -120,41 +122,35 @@ class PufferHost:
         self.vec.close()
 
 
-def check_host(
-    name: HostName, lanes: int, *, vector: VectorName | None, num_workers: int | None, batch_size: int | None
-) -> None:
-    """Raise ValueError unless `lanes` lanes can be stepped so; the core steps them itself."""
-    if name == "pufferlib":
-        from armfold.shell.envs import pufferlib
-
-        pufferlib.check_vector(lanes, vector or "serial", 1 if num_workers is None else num_workers, batch_size)
-        return
+def check_host(hosting: Hosting, runs: int) -> None:
+    """Raise ValueError unless `runs` lanes can be stepped so."""
+    name, vector, workers, batch_size, overwork = hosting
     if name not in get_args(HostName):
         raise ValueError(f"host must be one of {get_args(HostName)}, got {name!r}")
-    for argument, value in {"vector": vector, "num_workers": num_workers, "batch_size": batch_size}.items():
-        if value not in (None, "serial"):
-            raise ValueError(f"{argument} is for host 'pufferlib', got {value!r} with host {name!r}")
+    if name != "pufferlib":
+        for argument, value in hosting._asdict().items():
+            if argument != "host" and value not in (None, False):
+                raise ValueError(f"{argument} is for host 'pufferlib', got {value!r} with host {name!r}")
+        return
+    from armfold.shell.envs import pufferlib
+
+    workers = 1 if workers is None else workers
+    check_size("num_workers", workers)
+    if runs % workers:
+        near = " or ".join(str(n) for n in (runs - runs % workers, runs - runs % workers + workers) if n)
+        raise ValueError(f"runs must be a multiple of num_workers ({workers}), got {runs}; take {near}")
+    pufferlib.check_vector(runs, vector or "serial", workers, batch_size, overwork)
 
 
 def make_host(
-    name: HostName,
-    env: BanditEnv,
-    lanes: int,
-    *,
-    vector: VectorName | None = None,
-    num_workers: int | None = None,
-    batch_size: int | None = None,
-    report: Sequence[int] = (),
-    compile: Mode = "off",
+    hosting: Hosting, env: BanditEnv, lanes: int, *, report: Sequence[int] = (), compile: Mode = "off"
 ) -> Host:
-    """The host of that name, which is not the core. `report`: steps at which it tells the lanes' totals. Raises
-    ValueError for what it does not have."""
-    check_host(name, lanes, vector=vector, num_workers=num_workers, batch_size=batch_size)
-    if name == "gymnasium":
+    """The host, which is not the core, with `lanes` lanes of `env`. report: steps at which it tells the lanes' totals.
+    Raises ValueError for what it does not have."""
+    check_host(hosting, lanes)
+    env = tensor_tunables(env, torch.device("cpu"))  # where hosts are
+    if hosting.host == "gymnasium":
         return GymnasiumHost(env, lanes, report=report, compile=compile)
-    if name == "pufferlib":
-        return PufferHost(
-            env, lanes, report=report, compile=compile, vector=vector or "serial", num_workers=num_workers or 1,
-            batch_size=batch_size,
-        )  # fmt: skip
+    if hosting.host == "pufferlib":
+        return PufferHost(env, lanes, hosting=hosting, report=report, compile=compile)
     raise ValueError("host 'core' steps environments with the learner: that is `simulate`")

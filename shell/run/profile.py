@@ -1,6 +1,7 @@
 """Where the time of a step goes."""
 
 import logging
+import math
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,14 @@ class Stopwatch:
         self.seconds: dict[str, float] = dict.fromkeys(phases, 0.0)
         self.laps: dict[str, int] = {}
 
+    def milliseconds(self, steps: int) -> dict[str, float]:
+        """What each phase took in one of `steps` steps, by those laps that counted."""
+        counted = {name: self.laps.get(name, 0) - self._WARM_UP for name in self.seconds}
+        return {
+            name: 1e3 * seconds / counted[name] * self.laps[name] / steps if counted[name] > 0 else math.nan
+            for name, seconds in self.seconds.items()
+        }
+
     def start(self) -> None:
         """Begin a lap."""
         self.began = time.perf_counter()
@@ -57,7 +66,7 @@ class Stopwatch:
 
 def log_phases(label: str, stopwatch: Stopwatch, steps: int, device: torch.device) -> None:
     """Log ms per step of each phase of a run of `steps` steps, and peak memory."""
-    parts = {name: 1e3 * seconds / max(steps, 1) for name, seconds in stopwatch.seconds.items()}
+    parts = stopwatch.milliseconds(steps)
     timed = ", ".join(f"{name} {ms:.3f}" for name, ms in parts.items())
     log.info("%s: ms a step: %s; together %.3f; peak memory %s", label, timed, sum(parts.values()), memory(device))
 

@@ -455,6 +455,11 @@ BAD: dict[str, tuple[list[object], list[str]]] = {
         [r"num_workers is 7000.*cores"],
     ),
     "workers of the core": (["--num-workers", 2], [r"num_workers is for host 'pufferlib', got 2"]),
+    "memory of a host": (
+        ["--host", "gymnasium", "--max-memory", "1MiB"],
+        [r"max_memory is for host 'core', got '1MiB'"],
+    ),
+    "vector of the core": (["--vector", "serial"], [r"vector is for host 'pufferlib', got 'serial'"]),
     "unknown host": (["--host", "gym"], ["host", "gymnasium"]),
     "option of another environment": (["--sigma", 0.3], [r"--sigma would change nothing.*bernoulli.*arms"]),
     "option of no data set": (["--env", "digits", "--arms", 5], [r"--arms would change nothing.*context"]),

@@ -446,5 +446,5 @@ def test_an_interrupted_command_gives_the_terminal_back(tmp_path: Path) -> None:
     check_cursor(ended.screen)
     lines = seen_on(ended.screen, 80)
     assert "stopped" in lines[1]
-    assert lines[-2] == "armfold: error: interrupted; --resume goes on from the last checkpoint"
+    assert lines[-2] == "armfold: error: interrupted; --resume goes on from what is kept"
     assert ended.out == ""

@@ -507,3 +507,13 @@ def test_the_functional_view_may_be_transformed() -> None:
 def test_what_make_takes_is_what_it_says() -> None:
     assert make_single("gaussian", arms=4).action_space.n == 4
     assert make_single("abrupt", arms=4, period=3, max_steps=None).max_steps is None
+
+
+def test_seeds_of_numpy_are_seeds() -> None:
+    env, lanes = BanditGym(bernoulli(arms=K)), BanditVectorEnv(bernoulli(arms=K), 2)
+    env.reset(seed=np.int64(5))
+    one = env.means()
+    env.reset(seed=5)
+    assert np.array_equal(one, env.means())
+    lanes.reset(seed=[np.int64(5), 7])
+    assert np.array_equal(one, lanes.means()[0])

@@ -359,7 +359,7 @@ def test_bad_vectors_are_refused(arguments: dict[str, Any], message: str) -> Non
 
 def test_more_workers_than_cores(watched: None) -> None:
     many = psutil.cpu_count(logical=False) + 1
-    with pytest.raises(ValueError, match=f"num_workers is {many}, but there are {many - 1} cores.*overwork=True"):
+    with pytest.raises(ValueError, match=f"num_workers is {many}, but there are {many - 1} cores.*overwork"):
         make_vector(WORLDS["bernoulli"](), lanes=many, backend="mp", num_workers=many)
     env = WORLDS["bernoulli"]()
     vec = make_vector(env, lanes=2 * many, backend="mp", num_workers=many, overwork=True)
@@ -464,6 +464,18 @@ def test_workers_that_have_died_before_a_reset(watched: None) -> None:
         vec.reset(seed=0)
 
 
+def test_a_worker_that_dies_while_it_reports(watched: None) -> None:
+    """Half of a report as large as this is in the pipe, whose other end the other worker holds too."""
+    vec = make_vector(WORLDS["bernoulli"](), lanes=20_000, backend="mp", num_workers=2, report=[1])
+    vec.reset(seed=0)
+    vec.send(np.zeros(20_000, np.int64))
+    while (vec.buf["semaphores"] != pufferlib.vector.INFO).any():
+        time.sleep(0.01)
+    os.kill(vec.processes[1].pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="worker 1 of 2 has died"):
+        vec.recv()
+
+
 def script(text: str, first: str = "") -> subprocess.CompletedProcess[str]:
     """Run Python in a process of its own. A minute without an end is a failure."""
     start = "import numpy as np, torch\nfrom armfold.core import envs\nfrom armfold.shell.envs.pufferlib import *\n"
@@ -477,6 +489,36 @@ def script(text: str, first: str = "") -> subprocess.CompletedProcess[str]:
             os.killpg(process.pid, signal.SIGKILL)  # its workers too
             raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
+def test_workers_do_not_outlive_a_program_that_is_killed(how: signal.Signals) -> None:
+    """Ctrl-C goes to all of its processes, and is the program's own affair."""
+    text = (
+        "import numpy as np\n"
+        "from armfold.core import envs\n"
+        "from armfold.shell.envs.pufferlib import make_vector\n"
+        "vec = make_vector(envs.bernoulli(arms=3), lanes=4, backend='mp', num_workers=2)\n"
+        "vec.reset(seed=0)\n"
+        "print(*(process.pid for process in vec.processes), flush=True)\n"
+        "while True:\n"
+        "    vec.step(np.zeros(4, np.int32))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        workers = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]  # type: ignore[union-attr]
+        assert len(workers) == 2
+        (os.killpg if how is signal.SIGINT else os.kill)(process.pid, how)
+        _, alive = psutil.wait_procs(workers, timeout=20)
+        for worker in alive:
+            worker.kill()
+        err = process.communicate(timeout=20)[1]
+    assert not alive
+    assert process.returncode in (-how, 1 if how is signal.SIGINT else -how)
+    assert err.count("Traceback") == (how is signal.SIGINT)  # its own, not its workers'
 
 
 @pytest.mark.slow

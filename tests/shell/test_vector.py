@@ -265,6 +265,20 @@ def test_compiled_lanes_take_the_steps_of_eager_ones_and_allocate_nothing(name: 
     assert allocations(lambda: [compiled.step(action) for action in actions[:steps]], tmp_path) == []
 
 
+def test_tunables_may_differ_from_lane_to_lane() -> None:
+    sigma = torch.linspace(0.01, 0.5, 70)
+    face = VectorEnv(lambda lane: drifting(arms=K, sigma=sigma[lane]), 70)
+    face.reset(keys(70))
+    alone = VectorEnv(drifting(arms=K, sigma=sigma[13].item()), 1)
+    alone.reset(keys(70)[13:14])
+    for action in plays(5, 70):
+        face.step(action)
+        alone.step(action[13:14])
+    torch.testing.assert_close(face.means()[13:14], alone.means())
+    with pytest.raises(ValueError, match="or make one, got int"):
+        VectorEnv(lambda lane: 3, 4)  # type: ignore[arg-type, return-value]
+
+
 def test_only_bandits_have_means() -> None:
     face = VectorEnv(CORRIDOR, 3)
     with pytest.raises(ValueError, match="reset"):
