@@ -21,6 +21,7 @@ test-slow: $(STAMP)
 bench:
 	$(MAKE) EXTRAS=dev,peers .venv/.installed-dev,peers
 	$(BIN)/python -m bench.bandits
+	$(BIN)/python -m bench.hosts
 	$(BIN)/python -m bench.sweep
 
 lint: $(STAMP)

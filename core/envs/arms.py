@@ -33,5 +33,6 @@ def fixed(name: str, values: Tensor, rng: Tensor, *, dims: int = 1) -> Tensor:
     check_key(rng)
     shape = (*rng.shape[:-1], *values.shape[-dims:])
     if values.ndim > len(shape) or tuple(values.shape) != shape[len(shape) - values.ndim :]:
-        raise ShapeError(f"{name} must have shape {shape[-dims:]} or {shape}, got {tuple(values.shape)}")
+        wanted = " or ".join(str(one) for one in dict.fromkeys((shape[-dims:], shape)))
+        raise ShapeError(f"{name} must have shape {wanted}, got {tuple(values.shape)}")
     return values.to(torch.float32).expand(shape).clone()
