@@ -1,8 +1,6 @@
 """The `armfold` command."""
 
-import re
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,14 +89,13 @@ def bandit(argv: list[str]) -> None:
     env = make_env(config.env, configuration.env_options(config), context=config.context, label=config.label)
     learners = {name: _make_learner(config, name, env) for name in names}
     identity = configuration.identity(config, names)
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(config.env).stem)
+    folder = configuration.run_folder(config)
     for name, learner in learners.items():  # errors that a few steps show come before anything is written
         _simulate(config, name, learner, env, steps=min(config.steps, 4), runs=min(config.runs, 64), compile="off")
     console = log_to_terminal(verbose=config.verbose or config.profile, quiet=config.quiet)
     csv = config.csv and config.csv.resolve()  # not a link, which the file would replace
     if csv is not None:
         check_writable("csv", csv)
-    folder = config.out or Path("runs") / f"{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
     compare.open_folder(folder, identity, resume=config.resume)
     results = _compare(config, learners, env, folder, console)
     if config.log_decisions:

@@ -1,8 +1,6 @@
 """The `armfold sweep` command."""
 
 import dataclasses
-import re
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +9,8 @@ import tyro
 from armfold.shell import config as configuration
 from armfold.shell.choose import find_algorithm, find_environment, is_data
 from armfold.shell.run import sweep as run
+from armfold.shell.run.plan import known_parameters
+from armfold.shell.run.space import Parameter, resolve
 from armfold.shell.view.console import log_to_terminal
 from armfold.shell.view.sweep import draw_parameters, print_best
 
@@ -24,6 +24,12 @@ class _Options(configuration.Common):
     """Algorithms, separated by commas (see `armfold list`), or your own as package.module:function."""
     steps: int = 1000
     """Steps of each run."""
+    threads: int = 1
+    """CPU threads; one is fastest for small steps, and what a worker of Ray takes."""
+    max_memory: str | None = None
+    """Memory for a block of runs, in each worker, such as 512MiB or 2GiB."""
+    out: Path | None = None
+    """Folder of the sweep; runs/sweep-<env>-<time> where not given. It must be new or empty, unless --resume."""
     runs: int = 256
     """Independent runs (lanes) of each point and seed."""
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -59,17 +65,18 @@ def sweep(argv: list[str]) -> None:
     log_to_terminal(verbose=config.verbose, quiet=config.quiet)
     algos = list(dict.fromkeys(_words(config.algos)))
     configuration.refuse_idle(argv, env=config.env, algos=algos)
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(config.env).stem)
-    folder = config.out or Path("runs") / f"sweep-{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = configuration.run_folder(config, "sweep-")
+    grid, random = _pairs("grid", config.grid), _pairs("random", config.random)
+    swept = resolve([*grid, *random], known_parameters(config.env, algos))
     same = (
         *("env", "draws", "draw_seed", "agent_seed", "steps", "runs", "context", "label", "reward_range", "device"),
         *("dtype", "compile", "threads", "shard", "engine", "num_workers", "ray_address", "checkpoint_every", "resume"),
     )
     found = run.sweep(
         algos,
-        grid=_pairs("grid", config.grid),
-        random=_pairs("random", config.random),
-        options=_fixed(config, algos),
+        grid=grid,
+        random=random,
+        options=_fixed(config, algos, argv=argv, swept=swept),
         seeds=_seeds(config.seeds),
         max_memory=configuration.memory(config),
         out=folder,
@@ -95,15 +102,20 @@ def _report(found: run.Sweep, folder: Path, env: str, *, quiet: bool) -> None:
         print("\n".join([f"table: {folder / run.TABLE}", *(f"picture: {path}" for path in pictures)]))
 
 
-def _fixed(config: Any, algos: list[str]) -> dict[str, Any]:
-    """The options that flags give: all of the environment's, and of algorithms' those that are not the default."""
-    env = {} if is_data(config.env) else find_environment(config.env).options
-    given = configuration.env_options(config)
-    fixed = {f"env.{name}": value for name, value in given.items() if name in env and value not in ((), None)}
-    for algorithm in algos:
-        options = find_algorithm(algorithm).options
-        tuned = configuration.tunables(config, algorithm)
-        fixed |= {f"{algorithm}.{name}": v for name, v in tuned.items() if v != options[name].default}
+def _fixed(config: Any, algos: list[str], *, argv: list[str], swept: list[Parameter]) -> dict[str, Any]:
+    """The options that flags give, and those whose default is the command's own, unless they are swept."""
+    given = {option if "." in option else f"env.{option}" for option in configuration.flags(argv).values()}
+    varied = {parameter.full_name for parameter in swept}
+    sources = {name: (find_algorithm(name).options, configuration.tunables(config, name)) for name in algos}
+    if not is_data(config.env):
+        sources["env"] = (find_environment(config.env).options, configuration.env_options(config))
+    fixed = {}
+    for owner, (options, values) in sources.items():
+        for option in (option for option in values if option in options):
+            name, value = f"{owner}.{option}", values[option]
+            own = value not in ((), None, options[option].default)
+            if name in given or (own and name not in varied):
+                fixed[name] = value
     return fixed
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import time
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -228,8 +229,23 @@ def read_words(kind: Any, **settings: Any) -> Any:
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
-        raise ValueError(" ".join(line for line in lines[1:] if line)) from None
+        raise ValueError(_shorten(said.getvalue())) from None
+
+
+def _shorten(box: str) -> str:
+    """What a box of tyro's says, without the help texts in it."""
+    body = "\n" + box.partition("\n")[2]  # without the title
+    sections = [
+        [text for line in section.splitlines() if (text := line.strip("│╰╯─|+ "))]
+        for section in re.split(r"\n[│| ]*[─-]{9,}[│| ]*(?=\n)", body)
+    ]
+    (message, *others) = filter(None, sections)
+    said = [" ".join(message).partition(" Got errors:")[0]]
+    for heading, *lines in others:
+        flags = [line.split()[0] for line in lines if line.startswith("--")]
+        if heading != "Argument helptext:":
+            said.append(" ".join([heading, ", ".join(flags)]).strip())
+    return ". ".join(sentence.rstrip(".") for sentence in said)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -272,21 +288,34 @@ def env_options(config: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in _OF_ENVIRONMENTS}
 
 
+def flags(argv: list[str]) -> dict[str, str]:
+    """The flags among the words of a command line: the option that each means, by the flag as it was typed."""
+    typed = [word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")]
+    return {flag: flag.replace("-", "_") for flag in typed}
+
+
 def refuse_idle(argv: list[str], *, env: str, algos: Iterable[str]) -> None:
     """Raise ValueError for a flag that would change nothing: of another environment, or of an algorithm that is not
     run. Those of a file may be there for other runs."""
     known = (
         _OF_DATA if is_data(env) else tuple(name for name in find_environment(env).options if name in _OF_ENVIRONMENTS)
     )
-    for word in argv:
-        flag = word.removeprefix("--").partition("=")[0]
-        owner, dot, _ = flag.replace("-", "_").partition(".")
-        if not word.startswith("--"):
-            continue
+    for flag, option in flags(argv).items():
+        owner, dot, _ = option.partition(".")
         if dot and owner in _TUNED and owner not in algos:
             raise ValueError(f"--{flag} would change nothing: {owner} is not among the algorithms")
         if not dot and owner in (*_OF_DATA, *_OF_ENVIRONMENTS) and owner not in known:
             raise ValueError(f"--{flag} would change nothing: the options of {env} are {', '.join(known) or 'none'}")
+
+
+def run_folder(config: Any, prefix: str = "") -> Path:
+    """Where the run of a `Config` goes. Raises ValueError where one is to be resumed and it is not said which."""
+    if config.out is not None:
+        return config.out  # type: ignore[no-any-return]
+    if config.resume:
+        raise ValueError("resume needs --out: the folder of the run to go on with")
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(config.env).stem)
+    return Path("runs") / f"{prefix}{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def memory(config: Any) -> int | None:

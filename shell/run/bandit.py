@@ -19,7 +19,7 @@ from armfold.shell.buffers import Layout, choose_layout, write
 from armfold.shell.compiled import Mode, advance, bind, choose, init_tally, lane_tunables, tensor_tunables
 from armfold.shell.describe import describe
 from armfold.shell.device import cpu_threads, find_device, synchronize
-from armfold.shell.run.keeper import Keeper, open_checkpoint
+from armfold.shell.run.keeper import Keeper, kept_layout, open_checkpoint
 from armfold.shell.run.profile import log_profile
 from armfold.shell.run.result import Gathered, Result, curve_steps
 from armfold.shell.run.rewards import Range, check_rewards, fit_rewards
@@ -60,10 +60,10 @@ class _Run:
         self.gathered = Gathered(self.runs, len(marks))
         self.held = 0  # lanes that count of the block last stepped
 
-    def allocate(self, max_memory: int | None) -> Layout:
-        """Choose the layout and make the buffers."""
+    def allocate(self, max_memory: int | None, layout: Layout | None = None) -> Layout:
+        """Choose the layout, where it is not given, and make the buffers."""
         few = self._start(0, 2)
-        self.layout = choose_layout(few, few.bandit, runs=self.runs, max_memory=max_memory)
+        self.layout = layout or choose_layout(few, few.bandit, runs=self.runs, max_memory=max_memory)
         check_arms(self.learner, self.env, few)
         self.carry: core.Carry = pytree.tree_map(self.layout.lay, self._start(0, self.layout.block))
         self.tally = init_tally(self.layout.block, self.device)
@@ -176,8 +176,8 @@ def simulate(
     threads: of the CPU; one is fastest for small steps. points: of the regret curve.
     reward_range: (low, high) are rescaled to [0, 1] for the learner, and rewards outside are refused; None passes
     rewards on as they are. max_memory: bytes that a block of lanes may take. checkpoint: a folder, written to every
-    checkpoint_every seconds; resume goes on from it. watch is called with a Glimpse of the run, ten times a
-    second at most and at the end. profile logs where the time goes. label names the progress bar.
+    checkpoint_every seconds; resume goes on from it, in blocks as large as before. watch is called with a Glimpse of
+    the run, ten times a second at most and at the end. profile logs where the time goes. label names the progress bar.
     Raises ValueError (CheckpointError, ShapeError) that names the argument at fault.
     """
     for name, value in {"steps": steps, "runs": runs, "points": points, "threads": threads}.items():
@@ -192,7 +192,7 @@ def simulate(
     with cpu_threads(threads, where), torch.no_grad():
         bandit = tensor_tunables(bandit, where)
         run = _Run(bandit, env, seeds, curve_steps(steps, points))
-        layout = run.allocate(max_memory)
+        layout = run.allocate(max_memory, kept_layout(folder))
         stepping, compiled = choose(advance, compile, device=where, calls=steps * math.ceil(runs / layout.block))
         identity = {
             "bandit": describe(bandit), "env": describe(env), "steps": steps, "runs": runs, "points": points,

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from armfold.shell.run.shard import Running, Shard, play
 Name = Literal["local", "ray"]
 Moved = Callable[[int], None]  # told how many run-steps are done
 Job = tuple[Shard, Path | None]  # what runs, and the folder that keeps it
-Engine = Callable[[Sequence[Job], Moved], Iterator[tuple[Shard, Result]]]
+Ended = Generator[tuple[Shard, Result]]
+Engine = Callable[[Sequence[Job], Moved], Ended]  # to be closed where not all is taken
 
 _PATIENCE = 10.0  # seconds in which a Ray cluster must answer
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -41,11 +42,13 @@ def open_engine(
         return
     if num_workers is not None:
         check_size("num_workers", num_workers)
+    if running.threads != 1:
+        raise ValueError(f"threads is for engine 'local', got {running.threads}: Ray's workers take one each")
     with _ray(num_workers, address) as (ray, workers):
         yield partial(_run_on_ray, running=running, ray=ray, workers=workers)
 
 
-def _run_here(jobs: Sequence[Job], moved: Moved, *, running: Running) -> Iterator[tuple[Shard, Result]]:
+def _run_here(jobs: Sequence[Job], moved: Moved, *, running: Running) -> Ended:
     done = 0
     for shard, folder in jobs:
 
@@ -127,27 +130,29 @@ def _first_line(error: BaseException) -> str:
 def _play_remotely(shard: Shard, folder: Path | None, running: Running) -> Result:
     """A shard in a worker; without a checkpoint where the sweep's folder is on another machine's disk."""
     here = folder is not None and folder.parent.parent.is_dir()
-    return play(shard, folder=folder if here else None, running=running._replace(threads=1))
+    return play(shard, folder=folder if here else None, running=running)
 
 
-def _run_on_ray(
-    jobs: Sequence[Job], moved: Moved, *, running: Running, ray: Any, workers: int
-) -> Iterator[tuple[Shard, Result]]:
+def _run_on_ray(jobs: Sequence[Job], moved: Moved, *, running: Running, ray: Any, workers: int) -> Ended:
     own = [str(Path(path).absolute()) for path in sys.path if not _installed(path)]
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(own)}}
     task = ray.remote(_play_remotely).options(num_cpus=1, max_retries=3, runtime_env=environment)
     waiting, done = list(reversed(jobs)), 0
     active: dict[Any, Shard] = {}
-    while waiting or active:
-        while waiting and len(active) < workers:
-            shard, folder = waiting.pop()
-            active[task.remote(shard, folder and folder.absolute(), running)] = shard
-        for reference in ray.wait(list(active))[0]:
-            shard = active.pop(reference)
-            result = _take(ray, reference, shard)
-            done += shard.lanes * result.steps
-            moved(done)
-            yield shard, result
+    try:
+        while waiting or active:
+            while waiting and len(active) < workers:
+                shard, folder = waiting.pop()
+                active[task.remote(shard, folder and folder.absolute(), running)] = shard
+            for reference in ray.wait(list(active))[0]:
+                shard = active.pop(reference)
+                result = _take(ray, reference, shard)
+                done += shard.lanes * result.steps
+                moved(done)
+                yield shard, result
+    finally:
+        for reference in active:  # Ray may be another's, and would go on with them
+            ray.cancel(reference, force=True)
 
 
 def _installed(path: str) -> bool:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from armfold.shell.buffers import Layout
 from armfold.shell.run.result import Gathered, Result
 from armfold.shell.store import checkpoint as store
 
@@ -15,6 +16,15 @@ def open_checkpoint(checkpoint: str | Path | None, *, resume: bool) -> Path | No
     if folder is not None and store.exists(folder) and not resume:
         raise store.CheckpointError(f"checkpoint {folder} exists: pass resume=True to go on, or another folder")
     return folder
+
+
+def kept_layout(folder: Path | None) -> Layout | None:
+    """The layout of the run in a checkpoint, which goes on with it whatever memory there is now; None where it is not
+    known."""
+    if folder is None or not store.exists(folder):
+        return None
+    kept = store.load(folder)[1].get("identity", {}).get("layout")
+    return kept and Layout(*kept)
 
 
 class Run(Protocol):

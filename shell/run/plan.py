@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from armfold.shell.run.space import (
     find_parameters,
     read_values,
     resolve,
+    untied,
 )
 
 
@@ -43,39 +45,50 @@ class Plan(NamedTuple):
 
 
 def make_plan(config: Mapping[str, Any]) -> Plan:
-    """The plan for arguments of `sweep`, or for the `config` of a plan. Raises ValueError for what cannot run."""
-    _check(config)
+    """The plan for arguments of `sweep`, each point of which is tried; or, untried, for the `config` of a plan, which
+    needs neither a device nor a data set. Raises ValueError for what cannot run."""
+    config = _check({name: untied(value) for name, value in config.items()})
     names, laws = list(dict.fromkeys(config["algos"])), dict(config["random"])
     grid, drawn, fixed = _read_options(config, names)
     plain = {
         **config,
         "algos": names,
-        "seeds": list(config["seeds"]),
-        "grid": [[p.name, [_plain(value) for value in values]] for p, values in grid.items()],
+        "grid": [[p.name, [_to_json(value) for value in values]] for p, values in grid.items()],
         "random": [[p.name, law] for p, law in zip(drawn, laws.values())],
-        "options": [[p.name, _plain(value)] for p, value in fixed.items()],
-        "reward_range": config["reward_range"] and list(config["reward_range"]),
+        "options": [[p.name, _to_json(value)] for p, value in fixed.items()],
     }
     points = combine(names, grid, drawn)
-    groups = _group(plain, points, fixed)
+    split = [_split(point, fixed) for point in points]
+    groups = _group(plain, points, split)
+    if "compiled" not in config:
+        _try(plain, points, split)
+        plain |= {"compiled": [_compiles(group, config["shard"]) for group in groups], "torch": torch.__version__}
+    groups = [_compile(group, compiled) for group, compiled in zip(groups, plain["compiled"], strict=True)]
     shards = [s for i, g in enumerate(groups) for s in cut(f"{file_name(g.algorithm)}-{i}", g, config["shard"])]
-    compiled = [group.settings["compile"] == "on" for group in groups]
-    return Plan({**plain, "compiled": compiled, "torch": torch.__version__}, grid, drawn, points, groups, shards)
+    return Plan(plain, grid, drawn, points, groups, shards)
 
 
-def _check(config: Mapping[str, Any]) -> None:
-    """Raise ValueError for what is wrong whatever the algorithms are."""
-    if not config["algos"]:
-        raise ValueError("algos must name at least one algorithm")
+def _check(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with lists for sequences. Raises ValueError for what is wrong whatever the algorithms are."""
+    for name, wanted in {"algos": "names of algorithms", "seeds": "integers", "reward_range": "LOW and HIGH"}.items():
+        value = config[name]
+        if isinstance(value, str) or not isinstance(value, Iterable | None):
+            raise ValueError(f"{name} must be a sequence: {wanted}, got {value!r}")
+        config[name] = None if value is None else [untied(item) for item in value]
+    algorithms, seeds, limits = (config[name] for name in ("algos", "seeds", "reward_range"))
+    if not algorithms or not all(isinstance(name, str) for name in algorithms):
+        raise ValueError(f"algos must name at least one algorithm, got {algorithms}")
     for name in ("steps", "runs", "shard"):
         check_size(name, config[name])
-    seeds = list(config["seeds"])
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be different integers, one at least, got {seeds}")
     for seed in seeds:
         check_seed("seeds", seed)
+    if limits is not None and len(limits) != 2:
+        raise ValueError(f"reward_range must be LOW and HIGH, got {limits}")
     if config["dtype"] not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {config['dtype']!r}")
+    return config
 
 
 Chosen = dict[Parameter, list[Value]]
@@ -83,17 +96,22 @@ Chosen = dict[Parameter, list[Value]]
 
 def _read_options(config: Mapping[str, Any], names: list[str]) -> tuple[Chosen, Chosen, dict[Parameter, Any]]:
     """The values of the grid, those that are drawn, and those that are the same at all points."""
-    env = None if is_data(config["env"]) else find_environment(config["env"])
-    known = find_parameters([find_algorithm(name) for name in names], env)
+    known = known_parameters(config["env"], names)
     grid, laws, options = (dict(config[key]) for key in ("grid", "random", "options"))
     swept = resolve([*grid, *laws], known)
     values = {p: read_values(p, given) for p, given in zip(swept, grid.values())}
     draws, seed = config["draws"], config["draw_seed"]
     check_draws(laws, draws, seed)
     drawn = {p: draw_values(p, law, draws, seed) for p, law in zip(swept[len(grid) :], laws.values())}
-    fixed = {p: _fix(p, value) for p, value in zip(resolve(options, known), options.values()) if p not in swept}
-    _check_arms(config["env"], swept, fixed)
+    fixed = {p: _fix(p, value) for p, value in zip(resolve(options, known), options.values())}
+    _check_fixed(config["env"], swept, fixed)
     return values, drawn, fixed
+
+
+def known_parameters(env: str, algorithms: Iterable[str]) -> dict[str, Parameter]:
+    """The options that may be swept in this environment with these algorithms, by each name that they go by."""
+    world = None if is_data(env) else find_environment(env)
+    return find_parameters([find_algorithm(name) for name in algorithms], world)
 
 
 def _fix(parameter: Parameter, value: Any) -> Any:
@@ -102,7 +120,7 @@ def _fix(parameter: Parameter, value: Any) -> Any:
         return None
     if parameter.kind is not None:
         return read_values(parameter, [value])[0]
-    listed = value.tolist() if hasattr(value, "tolist") else value  # of torch and numpy
+    listed = untied(value)
     try:
         json.dumps(listed)
     except TypeError as error:
@@ -110,17 +128,24 @@ def _fix(parameter: Parameter, value: Any) -> Any:
     return listed
 
 
-def _check_arms(env: str, swept: list[Parameter], fixed: Mapping[Parameter, Any]) -> None:
-    """Raise ValueError where the number of arms is swept and would be passed over."""
-    known = [p.name for p, value in fixed.items() if p.algorithm is None and p.option in ("p", "mean") and value]
-    if known and env != "abrupt" and any(p.algorithm is None and p.option == "arms" for p in swept):
+def _check_fixed(env: str, swept: list[Parameter], fixed: Mapping[Parameter, Any]) -> None:
+    """Raise ValueError for an option that would be passed over: another is given in its place."""
+    for parameter in fixed:
+        if parameter in swept:
+            raise ValueError(f"{parameter.name} is swept, and cannot have a value among the options as well")
+    given = [*swept, *(parameter for parameter, value in fixed.items() if value not in (None, (), []))]
+    names = [parameter.option for parameter in given if parameter.algorithm is None]
+    known = [name for name in ("p", "mean") if name in names]
+    if known and env != "abrupt" and "arms" in {p.option for p in swept if p.algorithm is None}:
         raise ValueError(f"arms cannot be swept where {known[0]} says how many there are")
+    if env == "abrupt" and {"period", "hazard"} <= set(names):
+        raise ValueError("period and hazard exclude each other: give one of them")
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """A value as JSON has it, which knows no infinity."""
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [_to_json(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -146,16 +171,40 @@ def _split(point: Point, fixed: Mapping[Parameter, Any]) -> _Options:
     return options
 
 
-def _group(config: Mapping[str, Any], points: list[Point], fixed: Mapping[Parameter, Any]) -> list[Group]:
-    """Points that may share a program, each tried first with plain numbers: constructors look at those."""
+def _group(config: Mapping[str, Any], points: list[Point], split: list[_Options]) -> list[Group]:
+    """Points that may share a program."""
     groups: dict[Any, Group] = {}
-    shapes: dict[Any, tuple[int, int | None]] = {}
+    for i, (point, options) in enumerate(zip(points, split, strict=True)):
+        structure = (repr(options.learner), repr(options.env), *options.tunables, *options.env_tunables)
+        key = (point.algorithm, *structure)
+        if key not in groups:
+            groups[key] = _start_group(config, point.algorithm, options)
+        group = groups[key]
+        group.points.append(i)
+        for columns, values in ((group.tunables, options.tunables), (group.env_tunables, options.env_tunables)):
+            for name, value in values.items():
+                columns.setdefault(name, []).append(value)
+    return list(groups.values())
+
+
+def _start_group(config: Mapping[str, Any], algorithm: str, options: _Options) -> Group:
+    unit, limits = find_algorithm(algorithm).rewards == "unit", config["reward_range"]
+    settings = {name: config[name] for name in ("steps", "agent_seed", "device", "compile")}
+    settings |= {name: config[name] for name in ("context", "label", "dtype")}
+    settings["reward_range"] = tuple(limits or (0.0, 1.0)) if unit else None
+    env = config["env"]
+    if Path(env).suffix and is_data(env):
+        env = str(Path(env).absolute())  # workers may stand elsewhere
+    return Group(algorithm, env, options.learner, options.env, {}, {}, [], config["seeds"], config["runs"], settings)
+
+
+def _try(config: Mapping[str, Any], points: list[Point], split: list[_Options]) -> None:
+    """Make the learner and the environment of each point with plain numbers: constructors look at those."""
+    shapes: dict[str, tuple[int, int | None]] = {}
     made = {"context": config["context"], "label": config["label"]}
     data = make_env(config["env"], {}, **made) if is_data(config["env"]) else None
-    for i, point in enumerate(points):
-        options = _split(point, fixed)
-        world = {**options.env, **options.env_tunables}
-        env = data or make_env(config["env"], world, **made)
+    for point, options in zip(points, split, strict=True):
+        env = data or make_env(config["env"], {**options.env, **options.env_tunables}, **made)
         structure = repr(options.env)
         if structure not in shapes:
             shapes[structure] = env_shape(env)
@@ -168,30 +217,14 @@ def _group(config: Mapping[str, Any], points: list[Point], fixed: Mapping[Parame
             dtype=getattr(torch, config["dtype"]),
             delay=delay_of(config["env"], options.env),
         )
-        key = (point.algorithm, repr(options.learner), structure, *options.tunables, *options.env_tunables)
-        if key not in groups:
-            groups[key] = _start_group(config, point.algorithm, options)
-        group = groups[key]
-        group.points.append(i)
-        for columns, values in ((group.tunables, options.tunables), (group.env_tunables, options.env_tunables)):
-            for name, value in values.items():
-                columns.setdefault(name, []).append(value)
-    return [_settle_compiling(group, config["shard"]) for group in groups.values()]
 
 
-def _start_group(config: Mapping[str, Any], algorithm: str, options: _Options) -> Group:
-    unit = find_algorithm(algorithm).rewards == "unit"
-    settings = {name: config[name] for name in ("steps", "agent_seed", "device", "compile")}
-    settings |= {name: config[name] for name in ("context", "label", "dtype")}
-    settings["reward_range"] = (tuple(config["reward_range"] or (0.0, 1.0))) if unit else None
-    return Group(
-        algorithm, config["env"], options.learner, options.env, {}, {}, [], config["seeds"], config["runs"], settings
-    )
-
-
-def _settle_compiling(group: Group, most: int) -> Group:
-    """The group with "auto" decided for all its shards at once: they may share compiled code."""
+def _compiles(group: Group, most: int) -> bool:
+    """Whether "auto" means to compile, decided for all shards at once: they may share compiled code."""
     calls = group.settings["steps"] * math.ceil(group.lanes / most)
     device = find_device(group.settings["device"])
-    compiled = choose(advance, group.settings["compile"], device=device, calls=calls)[1]
+    return choose(advance, group.settings["compile"], device=device, calls=calls)[1]
+
+
+def _compile(group: Group, compiled: bool) -> Group:
     return group._replace(settings={**group.settings, "compile": "on" if compiled else "off"})

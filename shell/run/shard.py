@@ -1,5 +1,7 @@
 """The lanes of a sweep: groups that share one program, cut into shards that run, and are kept, one by one."""
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -16,6 +18,7 @@ from armfold.shell.buffers import LANES
 from armfold.shell.choose import Context, env_shape, find_algorithm, make_bandit, make_env
 from armfold.shell.run.bandit import simulate
 from armfold.shell.run.result import Result
+from armfold.shell.store import checkpoint as store
 from armfold.shell.view.progress import Watcher
 
 
@@ -71,6 +74,39 @@ class Running(NamedTuple):
     threads: int = 1
     max_memory: int | None = None
     checkpoint_every: float = 30.0
+
+
+class Shelf:
+    """The folder where a sweep keeps its shards, each marked with the sweep and its place there; none without `out`."""
+
+    def __init__(self, out: Path | None, config: Mapping[str, Any]) -> None:
+        self.out, self.config = out, json.dumps(config, sort_keys=True)
+
+    def folder(self, shard: Shard) -> Path | None:
+        """Where a shard leaves its checkpoint and, in the end, its result."""
+        return None if self.out is None else self.out / "shards" / shard.name
+
+    def _mark(self, shard: Shard) -> str:
+        place = f"{self.config} {shard.name} {shard.first} {shard.lanes}"
+        return hashlib.sha256(place.encode()).hexdigest()[:16]
+
+    def load(self, shard: Shard) -> Result | None:
+        """The result of a shard, None where it has not ended. Raises CheckpointError where it is damaged or another."""
+        folder = self.folder(shard)
+        if folder is None or not store.exists(folder):
+            return None
+        mark = store.load(folder)[1].get("shard")
+        if mark is None:  # half-way, or stopped before it was marked: its run checks what it goes on from
+            return None
+        if mark != self._mark(shard):
+            raise store.CheckpointError(f"checkpoint {folder} is of another shard or sweep: delete it, and resume")
+        return Result.load(folder)
+
+    def save(self, shard: Shard, result: Result) -> None:
+        """Keep the result of a shard, marked. What ran it may have left it there too, or on another machine's disk."""
+        folder = self.folder(shard)
+        if folder is not None:
+            store.save(folder, result.tensors(), {"result": result.facts(), "shard": self._mark(shard)})
 
 
 def cut(name: str, group: Group, most: int) -> list[Shard]:

@@ -30,6 +30,11 @@ class Parameter(NamedTuple):
     kind: Any  # float, int, bool, str or a Literal; None: not a single value
     lanes: bool  # may differ between the lanes of one program
 
+    @property
+    def full_name(self) -> str:
+        """ALGORITHM.OPTION or env.OPTION, whatever others there are."""
+        return f"{self.algorithm or 'env'}.{self.option}"
+
 
 COLUMNS = ("algorithm", "seed", "runs", "steps", "regret_mean", "regret_ci95", "optimal_rate", "reward_mean")
 
@@ -82,7 +87,7 @@ def read_values(parameter: Parameter, given: Values) -> list[Value]:
     name = parameter.name
     if parameter.kind is None:
         raise ValueError(f"{name} cannot be swept: it takes more than a single value")
-    given = _untied(given)
+    given = untied(given)
     if isinstance(given, str):
         values = _read_text(parameter, given)
     else:
@@ -95,7 +100,7 @@ def read_values(parameter: Parameter, given: Values) -> list[Value]:
     return values
 
 
-def _untied(value: Any) -> Any:
+def untied(value: Any) -> Any:
     """Tensors and arrays, of torch and numpy, as numbers and lists."""
     return value.tolist() if hasattr(value, "tolist") else value
 
@@ -111,7 +116,7 @@ def _read_text(parameter: Parameter, text: str) -> list[Value]:
 
 def _fit(parameter: Parameter, value: Any) -> Value:
     """A value as the option holds it; words are read first."""
-    value = _untied(value)
+    value = untied(value)
     if isinstance(value, str) and parameter.kind is not str:
         value = _read_word(value)
     return convert(parameter.name, parameter.kind, value)  # type: ignore[no-any-return]
@@ -159,9 +164,9 @@ def _space(parameter: Parameter, words: list[str]) -> list[Value]:
 def draw_values(parameter: Parameter, law: str, draws: int, seed: int) -> list[Value]:
     """`draws` values of uniform:LOW:HIGH, loguniform:LOW:HIGH or randint:LOW:HIGH (both ends included).
 
-    They depend on the seed and on the option's name alone. Raises ValueError.
+    They depend on the seed and on the option's full name alone. Raises ValueError.
     """
-    words, name = law.split(":"), parameter.name
+    words, name = law.split(":") if isinstance(law, str) else [], parameter.name
     if len(words) != 3 or words[0] not in ("uniform", "loguniform", "randint"):
         raise ValueError(f"{name}={law} cannot be read: {_LAWS}")
     if parameter.kind not in (float, int) or (parameter.kind is int and words[0] != "randint"):
@@ -170,7 +175,7 @@ def draw_values(parameter: Parameter, law: str, draws: int, seed: int) -> list[V
     low, high = _numbers(name, words[1:], _LAWS)
     if low >= high:
         raise ValueError(f"{name}={law}: LOW must be below HIGH")
-    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
+    number = int.from_bytes(hashlib.sha256(parameter.full_name.encode()).digest()[:7])
     keys = random.split(random.fold_in(random.key(seed), number), draws)
     if words[0] == "randint":
         if not (low.is_integer() and high.is_integer() and high - low < 2**31 - 1):
@@ -186,8 +191,10 @@ def draw_values(parameter: Parameter, law: str, draws: int, seed: int) -> list[V
 
 def check_draws(laws: Mapping[str, str], draws: int | None, seed: int) -> None:
     """Raise ValueError unless draws are asked for where something is to be drawn, and only there."""
-    if (draws is not None) != bool(laws):
-        raise ValueError("draws and random belong together: give what to draw, and how often")
+    if draws is None and laws:
+        raise ValueError(f"draws is missing: say how often to draw {' and '.join(laws)}")
+    if draws is not None and not laws:
+        raise ValueError(f"random is missing: say what to draw {draws} times, or give no draws")
     if draws is not None:
         check_size("draws", draws)
     check_seed("draw_seed", seed)

@@ -2,7 +2,9 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +19,8 @@ from armfold.shell.run.compare import open_folder, read_config
 from armfold.shell.run.engines import Engine, Name, open_engine
 from armfold.shell.run.plan import Plan, make_plan
 from armfold.shell.run.result import Result, mean_ci95
-from armfold.shell.run.shard import Running, Shard, play
+from armfold.shell.run.shard import Running, Shard, Shelf, play
 from armfold.shell.run.space import Value, Values
-from armfold.shell.store import checkpoint as store
 from armfold.shell.store.files import write_text
 from armfold.shell.view.progress import track
 
@@ -55,25 +56,30 @@ class Sweep:
     @property
     def best(self) -> Row:
         """The row of least regret."""
-        return min(self.rows, key=lambda row: row.regret_mean)
+        return min(self.rows, key=lambda row: (math.isnan(row.regret_mean), row.regret_mean))
 
     def to_csv(self) -> str:
         """The table as text: a column for each parameter, empty where it does not concern the algorithm."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["algorithm", *self.parameters, *Row._fields[2:]])
-        for row in self.rows:
-            writer.writerow([row.algorithm, *(row.tunables.get(name, "") for name in self.parameters), *row[2:]])
-        return text.getvalue()
+        return _to_csv(self.parameters, self.rows)
 
 
-class _Gathered:
-    """The results of lanes by point, seed and run; NaN where they have not come yet."""
+def _to_csv(parameters: Sequence[str], rows: Iterable[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["algorithm", *parameters, *Row._fields[2:]])
+    for row in rows:
+        writer.writerow([row.algorithm, *(row.tunables.get(name, "") for name in parameters), *row[2:]])
+    return text.getvalue()
+
+
+class _Rows:
+    """The rows of a sweep, from its lanes by point, seed and run as they come."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.seeds = plan, plan.config["seeds"]
         rows = len(plan.points) * len(self.seeds)
-        self.lanes = torch.full((3, rows, plan.config["runs"]), torch.nan, dtype=torch.float64)
+        self.lanes = torch.empty((3, rows, plan.config["runs"]), dtype=torch.float64)
+        self.missing = torch.full((rows,), plan.config["runs"])  # lanes that have not come yet
         self.rows: dict[int, Row] = {}  # those that are complete, by place
 
     def add(self, shard: Shard, result: Result) -> None:
@@ -82,8 +88,9 @@ class _Gathered:
         places = torch.tensor(shard.group.points)[lanes.point] * len(self.seeds) + lanes.seed
         values = torch.stack((result.regret, result.reward, result.optimal))
         self.lanes[:, places, lanes.run] = values[:, : shard.counted]
+        self.missing -= places.bincount(minlength=len(self.missing))
         for place in set(places.tolist()):
-            if not self.lanes[0, place].isnan().any():
+            if self.missing[place] == 0:
                 self.rows[place] = self._row(place)
 
     def _row(self, place: int) -> Row:
@@ -99,23 +106,15 @@ class _Gathered:
             reward_mean=reward.mean().item(),
         )
 
+    def to_csv(self) -> str:
+        """The table of the rows that are complete."""
+        return _to_csv(self.plan.parameters, (self.rows[place] for place in sorted(self.rows)))
+
     def sweep(self) -> Sweep:
-        """The rows that are complete."""
+        """The sweep of the rows that are complete."""
         places = sorted(self.rows)
         drawn = [parameter.name for parameter in self.plan.drawn]
         return Sweep(self.plan.parameters, drawn, [self.rows[place] for place in places], *self.lanes[:, places])
-
-
-def _folder(out: Path, shard: Shard) -> Path:
-    return out / "shards" / shard.name
-
-
-def _load(folder: Path) -> Result | None:
-    """The result of a shard, None where it has not ended. Raises CheckpointError where it is damaged."""
-    if not store.exists(folder):
-        return None
-    _, facts = store.load(folder)
-    return Result.load(folder) if "result" in facts else None
 
 
 def sweep(
@@ -155,16 +154,18 @@ def sweep(
     "loguniform:LOW:HIGH" or "randint:LOW:HIGH", drawn together `draws` times from draw_seed. options: values that stay.
     An option is ALGORITHM.OPTION, env.OPTION, or OPTION where it is no other's.
     steps, runs, seeds: of every point. Points that share a seed meet the same rewards in runs of the same number.
-    agent_seed, reward_range, device, compile, threads, max_memory, checkpoint_every: as in `simulate`. context, label:
-    of data sets. dtype: of the learners' arithmetic.
+    agent_seed, reward_range, device, compile, threads, max_memory, checkpoint_every: as in `simulate`; workers of Ray
+    take one thread. context, label: of data sets. dtype: of the learners' arithmetic.
     shard: lanes that run, and are kept, together. engine: "local", or "ray" with num_workers (all cores where None), on
     the cluster at ray_address or else on one that is started for the sweep. out: a folder for config.json, sweep.csv
     and shards; resume goes on with the sweep there, on any engine.
     Raises ValueError that names the argument at fault.
     """
+    if resume and out is None:
+        raise ValueError("resume needs out: the folder of the sweep to go on with")
     plan = make_plan(
         {
-            "env": env, "algos": [algos] if isinstance(algos, str) else list(algos),
+            "env": env, "algos": [algos] if isinstance(algos, str) else algos,
             "grid": grid or {}, "random": random or {}, "draws": draws, "draw_seed": draw_seed,
             "options": options or {}, "seeds": seeds, "agent_seed": agent_seed, "steps": steps, "runs": runs,
             "context": context, "label": label, "reward_range": reward_range, "device": device, "dtype": dtype,
@@ -184,38 +185,45 @@ def sweep(
 
 def _run(plan: Plan, run: Engine, out: Path | None, *, progress: bool) -> Sweep:
     """Run the shards that are left, and write the table whenever one is finished."""
-    gathered, left = _gather(plan, out)
-    jobs = [(shard, None if out is None else _folder(out, shard)) for shard in left]
+    shelf = Shelf(out, plan.config)
+    rows, left = _gather(plan, shelf)
     total, to_do = (sum(shard.lanes for shard in some) * plan.config["steps"] for some in (plan.shards, left))
     if out is not None:
-        write_text(out / TABLE, gathered.sweep().to_csv())
-    with track("sweep", total, enabled=progress) as moved:
-        for shard, result in run(jobs, lambda done: moved(total - to_do + done)):
-            gathered.add(shard, result)
+        write_text(out / TABLE, rows.to_csv())
+    jobs = [(shard, shelf.folder(shard)) for shard in left]
+    with (
+        track("sweep", total, enabled=progress) as moved,
+        closing(run(jobs, lambda done: moved(total - to_do + done))) as ended,
+    ):
+        for shard, result in ended:
+            shelf.save(shard, result)
+            rows.add(shard, result)
             if out is not None:
-                if not store.exists(_folder(out, shard)):  # it ran where this disk is not
-                    result.save(_folder(out, shard))
-                write_text(out / TABLE, gathered.sweep().to_csv())
-    return gathered.sweep()
+                write_text(out / TABLE, rows.to_csv())
+    return rows.sweep()
 
 
 def load(out: Path) -> tuple[Sweep, dict[str, Any]]:
     """The finished sweep in a folder, and its configuration. Raises ValueError where it has not ended or is damaged."""
-    plan = make_plan(read_config(out))
-    gathered, left = _gather(plan, out)
+    config = read_config(out)
+    try:
+        plan = make_plan(config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{out / 'config.json'} cannot be read ({type(error).__name__}: {error})") from error
+    rows, left = _gather(plan, Shelf(out, config))
     if left:
         missing = f"{len(left)} of {len(plan.shards)} shards missing"
         raise ValueError(f"the sweep in {out} has not ended ({missing}): resume it first")
-    return gathered.sweep(), plan.config
+    return rows.sweep(), config
 
 
-def _gather(plan: Plan, out: Path | None) -> tuple[_Gathered, list[Shard]]:
-    """What the finished shards in a folder gave, and the others."""
-    gathered, left = _Gathered(plan), []
+def _gather(plan: Plan, shelf: Shelf) -> tuple[_Rows, list[Shard]]:
+    """What the finished shards on a shelf gave, and the others."""
+    rows, left = _Rows(plan), []
     for shard in plan.shards:
-        result = None if out is None else _load(_folder(out, shard))
+        result = shelf.load(shard)
         if result is None:
             left.append(shard)
         else:
-            gathered.add(shard, result)
-    return gathered, left
+            rows.add(shard, result)
+    return rows, left

@@ -1,5 +1,6 @@
 """Plots, written as PNG files. Lines differ in dash and marker as well as in colour: they print in black and white."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -17,13 +18,18 @@ _MARKERS = "osD^vP*X<>hd"
 _LABEL_GAP = 0.045  # of the height of the axes
 
 
-def _spread(heights: list[float], gap: float) -> list[float]:
-    """Heights moved apart, up from the lowest, so that neighbours are at least `gap` from each other."""
-    placed = dict.fromkeys(range(len(heights)), 0.0)
-    last = -float("inf")
-    for i in sorted(placed, key=heights.__getitem__):
-        last = placed[i] = max(heights[i], last + gap)
-    return list(placed.values())
+def _spread(heights: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Heights moved apart within [low, high], so that neighbours are at least `gap` from each other, or as far as there
+    is room: up from the lowest, then down from the top."""
+    order, placed = sorted(range(len(heights)), key=heights.__getitem__), list(heights)
+    gap = min(gap, (high - low) / max(len(heights) - 1, 1))
+    last = low - gap
+    for i in order:
+        last = placed[i] = max(placed[i], last + gap)
+    last = high + gap
+    for i in reversed(order):
+        last = placed[i] = min(placed[i], last - gap)
+    return placed
 
 
 class Line(NamedTuple):
@@ -33,12 +39,13 @@ class Line(NamedTuple):
     x: Sequence[float]
     mean: Sequence[float]
     ci95: Sequence[float]  # half-widths
+    level: bool = False  # one number, the same at all x
 
 
 def draw_regret(results: Mapping[str, Result], path: Path, *, title: str) -> None:
     """Mean cumulative pseudo-regret over time with 95% bands, one line for each result, labelled at its end."""
     lines = [
-        Line(name, *(x.tolist() for x in (result.curve_t, result.curve_mean, result.curve_ci95)))
+        Line(name, result.curve_t.tolist(), result.curve_mean.tolist(), result.curve_ci95.tolist())
         for name, result in results.items()
     ]
     figure, axes = _start(xlabel="step", ylabel="mean cumulative pseudo-regret (95% band)", title=title)
@@ -62,7 +69,7 @@ def draw_sweep(
     """Regret over the values of a parameter with 95% bands, one line for each label.
 
     scale: of the parameter; "symlog" is linear below `least`. ticks: what to write at which values, where not left to
-    the scale. dots: values drawn at random, which no line joins.
+    the scale. dots: values drawn at random, and choices, which no line joins.
     """
     extent = "interval" if dots else "band"
     figure, axes = _start(xlabel=parameter, ylabel=f"mean pseudo-regret at the end (95% {extent})", title=title)
@@ -70,10 +77,10 @@ def draw_sweep(
     if ticks:
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_xticks([], minor=True)
-    means = [mean for line in lines for mean in line.mean]
-    _draw(axes, lines, dots=dots, from_zero=min(means) < max(means) / 2)
+    means = [mean for line in lines for mean in line.mean if math.isfinite(mean)]
+    _draw(axes, lines, dots=dots, from_zero=bool(means) and min(means) < max(means) / 2)
     if dots and len(lines) > 1:
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))
 
 
@@ -90,11 +97,11 @@ def _draw(axes: Any, lines: Sequence[Line], *, dots: bool = False, from_zero: bo
     """The lines, highest end first, each labelled at its end; as dots, none is."""
     order = sorted(lines, key=lambda line: -line.mean[-1])
     colours = mpl.colormaps["viridis"]  # to 0.8 of it: its yellow end is faint in print
-    for i, (label, x, mean, ci95) in enumerate(order):
+    for i, (label, x, mean, ci95, level) in enumerate(order):
         colour = colours(0.8 * i / max(len(order) - 1, 1))
         every = max(1, len(x) // 8)
         style: dict[str, Any] = {"marker": _MARKERS[i % len(_MARKERS)], "markersize": 5, "color": colour}
-        if dots and len(x) > 2:
+        if dots and not level:
             axes.errorbar(x, mean, yerr=ci95, label=label, linestyle="", elinewidth=0.8, **style)
             continue
         style |= {"linestyle": _DASHES[i % len(_DASHES)], "markevery": (i * every // len(order), every)}
@@ -108,9 +115,10 @@ def _draw(axes: Any, lines: Sequence[Line], *, dots: bool = False, from_zero: bo
 
 
 def _label_ends(axes: Any, lines: Sequence[Line]) -> None:
+    lines = [line for line in lines if math.isfinite(line.mean[-1])]
     ends = [line.mean[-1] for line in lines]
     low, high = axes.get_ylim()
-    heights = _spread(ends, _LABEL_GAP * (high - low))
+    heights = _spread(ends, _LABEL_GAP * (high - low), low, high)
     for (label, x, *_), end, height in zip(lines, ends, heights, strict=True):
         axes.annotate(
             label, (x[-1], end), (1.03, height), textcoords=axes.get_yaxis_transform(), va="center",

@@ -20,18 +20,33 @@ def print_comparison(rows: Sequence[Row], seconds: Mapping[str, float], *, refer
     is too narrow, columns are left out."""
     console = Console()
     cells = [_cells(row, seconds[row.algorithm], paired=row.algorithm != reference) for row in rows]
-    columns = list(_COMPARISON)
-    for name in _DISPENSABLE:
-        if sum(_width(column, cells) for column in columns) > console.width:
-            columns.remove(name)
-    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    if "difference" in columns:
-        table.caption = f"vs first: regret less that of {reference}, paired run by run"
-    for name in columns:
-        table.add_column(_COMPARISON[name], justify="left" if name == "learner" else "right", no_wrap=True)
+    columns = fit_columns(_COMPARISON, cells, dispensable=_DISPENSABLE, width=console.width)
+    paired = f"vs first: regret less that of {reference}, paired run by run" if "difference" in columns else None
+    console.print(make_table(columns, cells, title=title, caption=paired))
+
+
+def fit_columns(
+    headings: Mapping[str, str], cells: Sequence[Mapping[str, str]], *, dispensable: Sequence[str], width: int
+) -> dict[str, str]:
+    """The headings of the columns that there is room for, by name: of `dispensable` ones, the first go first."""
+    fitting = dict(headings)
+    for name in dispensable:
+        if sum(3 + max(len(fitting[key]), *(len(cell[key]) for cell in cells)) for key in fitting) > width:
+            del fitting[name]
+    return fitting
+
+
+def make_table(
+    headings: Mapping[str, str], cells: Sequence[Mapping[str, str]], *, title: str, caption: str | None
+) -> Table:
+    """A table with these columns of the cells: the first to the left, numbers to the right."""
+    layout = {"title_justify": "left", "caption_justify": "left", "box": SIMPLE_HEAD, "pad_edge": False}
+    table = Table(title=title, caption=caption, **layout)  # type: ignore[arg-type]
+    for i, heading in enumerate(headings.values()):
+        table.add_column(heading, justify="right" if i else "left", no_wrap=True)
     for cell in cells:
-        table.add_row(*(cell[name] for name in columns))
-    console.print(table)
+        table.add_row(*(cell[name] for name in headings))
+    return table
 
 
 def _cells(row: Row, seconds: float, *, paired: bool) -> dict[str, str]:
@@ -39,10 +54,6 @@ def _cells(row: Row, seconds: float, *, paired: bool) -> dict[str, str]:
     regret = (f"{row.regret_mean:.3f}", f"{row.regret_ci95:.3f}")
     rates = (f"{100 * row.optimal_rate:.1f}%", f"{row.reward_mean:.4f}", f"{seconds:.1f}")
     return dict(zip(_COMPARISON, (row.algorithm, *regret, *difference, *rates), strict=True))
-
-
-def _width(column: str, cells: Sequence[Mapping[str, str]]) -> int:
-    return 3 + max(len(_COMPARISON[column]), *(len(cell[column]) for cell in cells))
 
 
 def print_catalogue(title: str, entries: Sequence[tuple[str, str, str]]) -> None:

@@ -82,6 +82,11 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def results(folder: Path) -> dict[str, bytes]:
+    """The files of a sweep that do not tell how long something took."""
+    return {name: data for name, data in files(folder).items() if not name.startswith("shards")}
+
+
 def allocations(work: Any, folder: Path) -> list[int]:
     """Bytes of every allocation on the CPU while `work` runs, those soon freed included.
 

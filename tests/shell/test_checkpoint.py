@@ -299,6 +299,12 @@ def test_what_does_not_matter_to_the_result_may_change(broken: Path) -> None:
     assert same_result(run(checkpoint=broken, resume=True, **{**SETTINGS, **other}), unbroken())
 
 
+@pytest.mark.parametrize("max_memory", [None, 10**6])
+def test_a_run_keeps_its_blocks_whatever_memory_there_is(max_memory: int | None, broken: Path) -> None:
+    assert unbroken().layout.block != run(**{**SETTINGS, "max_memory": max_memory}).layout.block
+    assert same_result(run(checkpoint=broken, resume=True, **{**SETTINGS, "max_memory": max_memory}), unbroken())
+
+
 def test_a_run_that_has_ended_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = run(checkpoint=tmp_path, **SETTINGS)
     before = files(tmp_path)
@@ -323,7 +329,6 @@ OTHERS: dict[str, dict[str, Any]] = {
     "first_run": {"first_run": 1},
     "points": {"points": 3},
     "reward_range": {"reward_range": (0.0, 2.0)},
-    "layout": {"max_memory": None},
     "env": {"env": bernoulli(p=[0.1, 0.2, 0.3])},
     "bandit": {"bandit": beta_ts(arms=ARMS)},
 }

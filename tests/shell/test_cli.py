@@ -489,6 +489,7 @@ BAD: dict[str, tuple[list[object], list[str]]] = {
     "out a file": (["--out", "bad.csv"], [r"\bout bad.csv"]),
     "out not empty": (["--out", "full"], [r"\bout full"]),
     "out not empty and no run": (["--out", "full", "--resume"], [r"\bout full"]),
+    "resume without out": (["--resume"], [r"resume needs --out"]),
 }
 
 

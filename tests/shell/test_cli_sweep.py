@@ -15,7 +15,7 @@ import pytest
 
 from armfold.shell import cli_sweep, sweep
 from armfold.shell.store import checkpoint
-from tests.shell.helpers import files
+from tests.shell.helpers import files, results
 from tests.shell.test_cli import armfold_command, check_refused, read_csv
 
 SCRIPT = Path(sys.executable).parent / "armfold"
@@ -28,11 +28,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return tmp_path
-
-
-def results(folder: Path) -> dict[str, bytes]:
-    """The files that do not tell how long something took."""
-    return {name: data for name, data in files(folder).items() if not name.startswith("shards")}
 
 
 def test_a_sweep_writes_its_files_and_shows_them_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +74,12 @@ def test_flags_of_options_fix_them(place: Path) -> None:
     assert not list((place / "flags").glob("*.png"))  # nothing varies
 
 
+def test_what_is_swept_needs_no_flag_of_its_own(place: Path) -> None:
+    words = ("--env", "abrupt", "--grid", "arms=2,3", "--grid", "hazard=0.1", "--steps", "2", "--runs", "2")
+    assert armfold_command("sweep", *words, "--compile", "off", "--out", "x", "--quiet") == 0
+    assert [row["arms"] for row in read_csv(place / "x" / "sweep.csv")] == ["2", "3"]
+
+
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert armfold_command("sweep", "--help") == 0
     text = capsys.readouterr().out
@@ -97,6 +98,16 @@ BAD: dict[str, tuple[list[str], str]] = {
     "seeds": (["--seeds", "0,one"], r"\bseeds\b.*'0,one'"),
     "memory": (["--max-memory", "much"], r"\bmax_memory\b"),
     "a folder in use": (["--out", "full"], r"\bfull is not empty"),
+    "resume": (["--resume"], r"resume needs --out"),
+    "a flag that is swept": (["--kl-ucb.c", "5", "--grid", "c=0,1"], r"kl_ucb\.c is swept"),
+    "its default": (["--grid", "c=0,1", "--kl_ucb.c=3"], r"kl_ucb\.c is swept"),
+    "an option that is swept": (["--grid", "arms=2,4"], r"\barms is swept"),
+    "two that exclude each other": (
+        ["--env", "abrupt", "--period", "9", "--hazard", "0.1"],
+        r"period and hazard exclude",
+    ),
+    "draws": (["--draws", "3.5"], r"parsing --draws: no type .{0,60}\['3\.5'\]\. For full helptext.{0,40}"),
+    "a misspelt flag": (["--seeed=3", "--runz", "2"], r"--runz.{0,60}similar to --runz: --runs\. For full .{0,40}"),
 }
 
 
@@ -261,6 +272,21 @@ def test_what_a_worker_refuses_is_said(ray: Any, world: str, place: Path) -> Non
         sweep("kl_ucb", engine="ray", ray_address="127.0.0.1:1", **twice())
     with pytest.raises(ValueError, match=r"num_workers must be at most 2, .*got 3"):
         sweep("kl_ucb", engine="ray", num_workers=3, **twice())
+
+
+@pytest.mark.slow
+def test_what_runs_beside_a_shard_that_fails_is_ended(ray: Any, world: str, place: Path) -> None:
+    with (place / "own_worlds.py").open("a") as file:
+        file.write("\n\ndef once(*, arms, bad: float = 0.0):\n")
+        file.write("    if bad and int((here / 'driver').read_text()) != os.getpid():\n")
+        file.write("        raise ValueError('too far')\n    return envs.bernoulli(arms=arms)\n")
+    settings = twice(grid={"bad": [0, 1]}, runs=64, steps=10**7)  # hours
+    with pytest.raises(ValueError, match=r"^too far$"):
+        sweep("kl_ucb", f"{world}:once", engine="ray", num_workers=2, **settings)
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != 2:
+        assert time.monotonic() < deadline, "a worker goes on"
+        time.sleep(0.1)
 
 
 @pytest.mark.slow

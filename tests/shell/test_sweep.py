@@ -2,8 +2,11 @@
 
 import csv
 import io
+import json
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,19 @@ from armfold.core.bandits import ALGORITHMS
 from armfold.core.envs import ENVIRONMENTS
 from armfold.core.types import Scalar
 from armfold.shell import Sweep, sweep
-from armfold.shell.choose import option_kinds
+from armfold.shell.choose import make_env, option_kinds
+from armfold.shell.run import plan as planning
+from armfold.shell.run import sweep as sweeping
+from armfold.shell.run.engines import Job, Moved
+from armfold.shell.run.shard import Running, play
 from armfold.shell.run.space import Parameter, draw_values, read_values
 from armfold.shell.run.sweep import load
 from armfold.shell.store import checkpoint
+from armfold.shell.view import sweep as view
+from armfold.shell.view.plot import Line, _spread
 from armfold.shell.view.sweep import choose_scale, draw_parameters, print_best
 from tests.purity import same_bits
-from tests.shell.helpers import ARMS, FEATURES, Interruption, files, learner, run
+from tests.shell.helpers import ARMS, FEATURES, SMALLEST, Interruption, files, learner, results, run
 
 STEPS, RUNS = 8, 20
 
@@ -212,6 +221,56 @@ def test_data_sets_are_swept_too(tmp_path: Path) -> None:
         small("lin_ucb", str(tmp_path / "data.csv"), grid={"arms": [3]}, options={})
 
 
+def test_what_else_simulate_is_told_arrives() -> None:
+    settings: dict[str, Any] = {"agent_seed": 5, "reward_range": (-20.0, 20.0)}
+    bandit, env = learner("exp3", dtype=torch.float64), ENVIRONMENTS["gaussian"].make(arms=ARMS)
+    want = run(bandit, env, steps=STEPS, runs=RUNS, **settings).regret
+    settings["dtype"] = "float64"
+    assert same_bits(small("exp3", "gaussian", **settings).regret[0], want)
+    for name, other in {"agent_seed": None, "reward_range": [-30, 20], "dtype": "float32"}.items():
+        assert not same_bits(small("exp3", "gaussian", **{**settings, name: other}).regret[0], want), name
+
+
+WIDE = """
+from armfold.core.bandits import lin_ucb
+
+
+def wide(*, arms, features):
+    if (arms, features) != (3, 9):  # of the right label column, in blocks
+        raise ValueError(f"{arms} arms, {features} features")
+    return lin_ucb(arms=arms, features=features)
+"""
+
+
+def test_how_a_data_set_is_read_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "\n".join(f"{x % 7 / 7},{x % 3 / 3},{'abc'[x % 3]},{x % 2}" for x in range(30))
+    path, made = tmp_path / "data.csv", {"context": "blocks", "label": "kind"}
+    path.write_text(f"u,v,kind,label\n{rows}\n")
+    (tmp_path / "own_wide.py").write_text(WIDE)
+    monkeypatch.syspath_prepend(tmp_path)
+    env = make_env(str(path), {}, context="blocks", label="kind")
+    want = run(learner("lin_ucb", arms=3, features=9), env, steps=STEPS, runs=RUNS).regret
+    assert same_bits(small("own_wide:wide", str(path), options={}, reward_range=(0.0, 1.0), **made).regret[0], want)
+
+
+def test_numpy_gives_seeds_and_sizes() -> None:
+    numbers: dict[str, Any] = {"seeds": np.arange(2), "runs": np.int64(RUNS), "agent_seed": np.int64(5)}
+    plain: dict[str, Any] = {"seeds": [0, 1], "runs": RUNS, "agent_seed": 5}
+    limits = np.array([0.0, 2.0])
+    assert same_sweep(small(**numbers, reward_range=limits), small(**plain, reward_range=(0.0, 2.0)))
+    assert same_sweep(small(**{**plain, "seeds": (np.int32(0), np.uint8(1))}), small(**plain))
+
+
+def test_whether_to_compile_is_decided_for_all_shards(tmp_path: Path) -> None:
+    small(compile="auto", grid={"c": [0, 1, 2, 3]}, shard=64, out=tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["compiled"] == [False]
+    on = planning.make_plan({**config, "compiled": [True]})
+    assert [shard.group.settings["compile"] for shard in on.shards] == ["on", "on"]
+    off = planning.make_plan({name: value for name, value in config.items() if name != "compiled"})
+    assert [shard.group.settings["compile"] for shard in off.shards] == ["off", "off"]
+
+
 # Names
 
 
@@ -283,7 +342,23 @@ def test_names_that_two_have_keep_their_prefix(tmp_path: Path) -> None:
         ({"options": {}}, r"give either p or arms"),
         ({"options": {"arms": 2, "p": len}}, r"\bp must be numbers"),
         ({"options": {"arms": [2, 3]}}, r"\barms must be of type int, got \[2, 3\]"),
+        (
+            {"env": "abrupt", "grid": {"hazard": [0.1, 0.2], "period": [50, 60]}},
+            r"period and hazard exclude each other",
+        ),
+        (
+            {"env": "abrupt", "grid": {"hazard": [0.1]}, "options": {"arms": 2, "period": 9}},
+            r"period and hazard exclude",
+        ),
+        ({"grid": {"c": [0, 1]}, "options": {"arms": 2, "kl_ucb.c": 5}}, r"kl_ucb\.c is swept"),
         ({"algos": []}, r"\balgos\b"),
+        ({"algos": 3}, r"\balgos must be a sequence.*got 3"),
+        ({"algos": ["kl_ucb", 3]}, r"\balgos must name.*'kl_ucb', 3"),
+        ({"seeds": 3}, r"\bseeds must be a sequence.*got 3"),
+        ({"reward_range": (0, 1, 2)}, r"\breward_range must be LOW and HIGH"),
+        ({"random": {"c": [0, 1]}, "draws": 2}, r"kl_ucb\.c=\[0, 1\] cannot be read"),
+        ({"resume": True, "out": None}, r"\bresume needs out"),
+        ({"engine": "ray", "threads": 4}, r"threads is for engine 'local', got 4"),
         ({"algos": "kl_ucbb"}, r"algorithm 'kl_ucbb'.*'kl_ucb'"),
         ({"env": "bernouli"}, r"environment 'bernouli'.*'bernoulli'"),
         ({"seeds": []}, r"\bseeds\b"),
@@ -301,8 +376,8 @@ def test_names_that_two_have_keep_their_prefix(tmp_path: Path) -> None:
         ({"engine": "dask"}, r"\bengine\b.*'dask'"),
         ({"num_workers": 2}, r"\bnum_workers\b"),
         ({"ray_address": "auto"}, r"\bray_address\b"),
-        ({"draws": 3}, r"\bdraws\b"),
-        ({"random": {"c": "uniform:0:1"}}, r"\bdraws\b"),
+        ({"draws": 3}, r"\brandom is missing"),
+        ({"random": {"c": "uniform:0:1"}}, r"\bdraws is missing"),
         ({"random": {"c": "uniform:0:1"}, "draws": 0}, r"\bdraws\b"),
         ({"random": {"c": "normal:0:1"}, "draws": 2}, r"kl_ucb\.c=normal:0:1"),
         ({"random": {"c": "uniform:1:0"}, "draws": 2}, r"kl_ucb\.c=uniform:1:0.*below"),
@@ -314,9 +389,9 @@ def test_names_that_two_have_keep_their_prefix(tmp_path: Path) -> None:
     ids=str,
 )
 def test_bad_input_is_named_and_nothing_is_written(options: dict[str, Any], pattern: str, tmp_path: Path) -> None:
-    settings = {"algos": "kl_ucb", "env": "bernoulli", **options}
+    settings = {"algos": "kl_ucb", "env": "bernoulli", "out": tmp_path / "out", **options}
     with pytest.raises(ValueError, match=pattern):
-        small(out=tmp_path / "out", **settings)
+        small(**settings)
     assert not (tmp_path / "out").exists()
 
 
@@ -371,7 +446,9 @@ def test_draws_depend_on_the_seed_and_the_name_alone() -> None:
     first = draw_values(NUMBER, "uniform:0:1", 5, 0)
     assert draw_values(NUMBER, "uniform:0:1", 9, 0)[:5] == first
     assert draw_values(NUMBER, "uniform:0:1", 5, 1) != first
-    assert draw_values(NUMBER._replace(name="ucb1.c"), "uniform:0:1", 5, 0) != first
+    assert draw_values(NUMBER._replace(name="c"), "uniform:0:1", 5, 0) == first
+    assert draw_values(NUMBER._replace(algorithm="ucb1"), "uniform:0:1", 5, 0) != first
+    assert draw_values(NUMBER._replace(algorithm=None), "uniform:0:1", 5, 0) != first
     found = small(["kl_ucb", "ucb1"], random={"kl_ucb.c": "uniform:0:1", "ucb1.c": "uniform:0:1"}, draws=5)
     assert [row.tunables["kl_ucb.c"] for row in found.rows[:5]] == first
 
@@ -416,7 +493,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def save_and_stop(*arguments: Any, **options: Any) -> None:
         nonlocal saved
         saved += 1
-        if saved == 2:
+        if saved == 3:  # a shard that has ended is saved twice: by its run, and with the mark of the sweep
             raise Interruption
         save(*arguments, **options)
 
@@ -427,9 +504,122 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "broken"
 
 
-def results(folder: Path) -> dict[str, bytes]:
-    """The files that do not tell how long something took."""
-    return {name: data for name, data in files(folder).items() if not name.startswith("shards")}
+HALF = {**BROKEN, "shard": 128}  # two shards, of more lanes than the smallest block
+
+
+@pytest.fixture
+def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sweep that was stopped half-way in its first shard."""
+    save = checkpoint.save
+
+    def save_and_stop(*arguments: Any, **options: Any) -> None:
+        save(*arguments, **options)
+        raise Interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_and_stop)
+        patch.setattr("armfold.shell.run.bandit._STRIDE", STEPS // 2)
+        with pytest.raises(Interruption):
+            small(out=tmp_path / "half", checkpoint_every=0, **HALF)
+    return tmp_path / "half"
+
+
+def play_elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let shards run where the working directory is another, and where no checkpoint can be left."""
+
+    @contextmanager
+    def elsewhere(name: str, running: Running, **options: Any) -> Iterator[Any]:
+        def run_there(jobs: Sequence[Job], moved: Moved) -> Iterator[Any]:
+            for shard, _ in jobs:
+                with monkeypatch.context() as patch:
+                    patch.chdir(folder)
+                    result = play(shard, running=running)
+                yield shard, result
+
+        yield run_there
+
+    monkeypatch.setattr(sweeping, "open_engine", elsewhere)
+
+
+def test_what_ran_on_another_disk_is_kept(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = small(out=tmp_path / "whole", **HALF)
+    assert checkpoint.exists(half / "shards" / "kl_ucb-0-0")
+    play_elsewhere(monkeypatch, tmp_path)
+    assert same_sweep(small(out=half, resume=True, **HALF), whole)
+    assert same_sweep(load(half)[0], whole)
+    assert results(half) == results(tmp_path / "whole")
+
+
+def test_another_block_does_not_stop_a_sweep_from_going_on(half: Path) -> None:
+    assert same_sweep(small(out=half, resume=True, max_memory=SMALLEST, **HALF), small(**HALF))
+
+
+def test_a_sweep_is_shown_without_its_data_and_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "\n".join(f"{x % 7 / 7},{x % 3 / 3},{'abc'[x % 3]}" for x in range(30))
+    (tmp_path / "data.csv").write_text(f"u,v,label\n{rows}\n")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    play_elsewhere(monkeypatch, tmp_path / "other")
+    found = small("lin_ucb", "data.csv", grid={"alpha": [0.1, 1]}, options={}, out="out")
+    (tmp_path / "data.csv").unlink()
+
+    def no_device(name: str) -> torch.device:
+        raise ValueError(f"there is no device {name!r}")
+
+    monkeypatch.setattr(planning, "find_device", no_device)
+    assert same_sweep(load(tmp_path / "out")[0], found)
+
+
+def test_shards_of_another_sweep_are_refused(tmp_path: Path) -> None:
+    small(out=tmp_path / "out", **BROKEN)
+    first, second = (tmp_path / "out" / "shards" / f"kl_ucb-0-{i}" for i in range(2))
+    path = tmp_path / "out" / "config.json"
+    config = json.loads(path.read_text())
+    for name, other in {"steps": 2 * STEPS, "agent_seed": 3, "env": "drifting"}.items():
+        path.write_text(json.dumps({**config, name: other}))
+        with pytest.raises(ValueError, match=f"{first} is of another shard or sweep: delete it"):
+            load(tmp_path / "out")
+    path.write_text(json.dumps({name: value for name, value in config.items() if name != "steps"}))
+    with pytest.raises(ValueError, match=r"config\.json cannot be read \(KeyError: 'steps'\)"):
+        load(tmp_path / "out")
+    path.write_text(json.dumps(config))
+    shutil.move(first, tmp_path / "moved")
+    shutil.move(second, first)
+    shutil.move(tmp_path / "moved", second)
+    with pytest.raises(ValueError, match=f"{first} is of another shard or sweep: delete it"):
+        small(out=tmp_path / "out", resume=True, **BROKEN)
+
+
+NAN = """
+from functools import partial
+
+from armfold.core import envs
+
+
+def means(state, *, inner):
+    return inner(state) * float("nan")
+
+
+def maybe(*, arms, bad: float = 0.0):
+    env = envs.bernoulli(arms=arms)
+    return env._replace(means=partial(means, inner=env.means)) if bad else env
+"""
+
+
+def test_regret_that_is_no_number_is_in_the_table_and_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_nan.py").write_text(NAN)
+    monkeypatch.syspath_prepend(tmp_path)
+    for bad, c in ([1, 0], [0]), ([1], [0, 1]):
+        out = tmp_path / f"out-{len(bad)}"
+        found = small(["kl_ucb", "ucb1"], "own_nan:maybe", grid={"bad": bad, "kl_ucb.c": c}, out=out)
+        assert len(load(out)[0].rows) == len(found.rows) == len(bad) * (len(c) + 1)
+        assert [row["regret_mean"] == "nan" for row in table(found)] == [row.tunables["bad"] > 0 for row in found.rows]
+        assert math.isnan(found.best.regret_mean) == (0 not in bad)
+        draw_parameters(found, tmp_path, title="nan")
+        print_best(found, title="nan")
+        assert capsys.readouterr().out.count(" nan ") > 3  # means and widths of two rows at least
 
 
 def test_a_table_holds_whole_points_and_resuming_completes_it(broken: Path, tmp_path: Path) -> None:
@@ -442,6 +632,9 @@ def test_a_table_holds_whole_points_and_resuming_completes_it(broken: Path, tmp_
     assert same_sweep(small(out=broken, resume=True, **BROKEN), whole)
     assert results(broken) == results(tmp_path / "whole")
     assert same_sweep(load(broken)[0], whole)
+    (broken / "sweep.csv").unlink()
+    small(out=broken, resume=True, **BROKEN)  # nothing is left to run, and the table is written all the same
+    assert results(broken) == results(tmp_path / "whole")
 
 
 def test_another_sweep_is_not_resumed(broken: Path) -> None:
@@ -488,7 +681,7 @@ def test_a_picture_for_each_parameter_that_varies(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["sweep-glr_kl_ucb.restart.png", "sweep-glr_kl_ucb.alpha.png"]
     for path in paths:
         pixels = matplotlib.image.imread(path)[..., :3]
-        assert 0.001 < (pixels.min(-1) < 0.9).mean() < 0.5  # drawn on, and mostly white
+        assert 0.001 < (pixels.min(-1) < 0.9).mean() < 0.6  # drawn on, and not all over
 
 
 def drawn_lines(found: Sweep, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
@@ -543,3 +736,71 @@ def test_the_best_of_each_learner_in_each_environment_is_printed(
         best = sorted(means.values(), key=lambda regret: regret.mean().item())[:2]
         shown = [row for row in printed if row[0] == "kl_ucb" and row[2] == str(arms)]
         assert [row[3] for row in shown] == [f"{regret.mean().item():.3f}" for regret in best]
+
+
+def test_widths_take_rows_of_one_seed_run_by_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = {"c": [0, 3], "sigma": [0.1, 0.2], "arms": [2, 3]}
+    found = small("kl_ucb", "drifting", grid=grid, seeds=(0, 1), options={})
+    drawn: dict[str, list[Line]] = {}
+    monkeypatch.setattr(view, "draw_sweep", lambda lines, path, **_: drawn.update({path.stem: lines}))
+    draw_parameters(found, tmp_path, title="")
+    (line,) = drawn["sweep-kl_ucb.c"]
+    for value, mean, width in zip(line.x, line.mean, line.ci95, strict=True):
+        runs = []
+        for seed in (0, 1):
+            rows = [i for i, r in enumerate(found.rows) if (r.tunables["kl_ucb.c"], r.seed) == (value, seed)]
+            runs += found.regret[rows].mean(0).tolist()  # over four environments, which share their rewards
+        assert mean == pytest.approx(np.mean(runs))
+        assert width == pytest.approx(1.96 * np.std(runs, ddof=1) / math.sqrt(len(runs)), rel=1e-4)
+
+
+def test_what_does_not_compare_is_left_out_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, tuple[list[Line], dict[str, Any]]] = {}
+    monkeypatch.setattr(view, "draw_sweep", lambda lines, path, **said: drawn.update({path.stem: (lines, said)}))
+    laws = {"kl_ucb.c": "uniform:0:3", "sigma": "uniform:0:0.3"}
+    found = small(["kl_ucb", "ucb1"], "drifting", grid={"boundary": "clip,reflect"}, random=laws, draws=2, steps=2)
+    draw_parameters(found, tmp_path, title="")
+    labels = {stem: {line.label.partition(",")[0] for line in lines} for stem, (lines, _) in drawn.items()}
+    assert labels["sweep-kl_ucb.c"] == {"kl_ucb"}  # each value has a sigma of its own, which ucb1 met all of
+    assert labels["sweep-sigma"] == labels["sweep-boundary"] == {"kl_ucb", "ucb1"}
+    assert drawn["sweep-boundary"][1]["dots"]  # choices: nothing lies between them
+
+
+def test_labels_stay_beside_the_axes() -> None:
+    placed = _spread([0.99, 1.0, 0.98, 0.1, 0.97, 1.0], 0.05, 0.0, 1.0)
+    assert placed[3] == 0.1
+    np.testing.assert_allclose(sorted(placed), [0.1, 0.8, 0.85, 0.9, 0.95, 1.0])
+    assert [placed[i] for i in (4, 2, 0)] == sorted(placed)[1:4]
+    np.testing.assert_allclose(sorted(_spread([0.5] * 5, 0.5, 0.0, 1.0)), [0, 0.25, 0.5, 0.75, 1])
+
+
+def test_ticks_are_plain_below_a_million() -> None:
+    assert [view._tick(x) for x in (1000.0, 12345.6, 0.0575, 1e6, 3, "clip")] == [
+        *("1000", "12350", "0.0575", "1e+06", "3", "clip")
+    ]
+
+
+def test_a_narrow_table_has_fewer_columns_and_whole_numbers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = small("glr_kl_ucb", "drifting", grid={"alpha": [0.01, 0.1], "sigma": [0.1], "restart": ["global"]}, steps=2)
+    means = {f"{row.regret_mean:.3f}" for row in found.rows}
+    for width, columns in {200: 8, 60: 6, 30: 3}.items():
+        monkeypatch.setenv("COLUMNS", str(width))
+        print_best(found, title="")
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+        heading, *rows = (line.split() for line in lines if line.startswith(" ") and "─" not in line)
+        assert heading[:2] == ["learner", "alpha"]  # there is one learner: no need to say whose
+        assert len([word for word in heading if word not in ("±", "95%")]) + ("95%" in heading) == columns
+        assert {word for row in rows for word in row} >= means
+        assert "…" not in " ".join(lines)
+
+
+def test_the_table_says_how_much_it_leaves_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    found = small("kl_ucb", "drifting", grid={"c": [0, 1]}, random={"sigma": "uniform:0:1"}, draws=14, steps=2)
+    print_best(found, title="")
+    said = "the best of each learner in the first 12 of 14 environments: 12 of 28 points; all are in sweep.csv"
+    assert said in " ".join(capsys.readouterr().out.split())
