@@ -29,6 +29,7 @@ from armfold.shell.store.files import check_writable
 from armfold.shell.view.console import log_to_terminal
 from armfold.shell.view.dashboard import Dashboard
 from armfold.shell.view.table import print_catalogue, print_comparison
+from armfold.shell.words import read_words
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -175,7 +176,7 @@ def _hosting(config: Any) -> Hosting:
 
 def catalogue(argv: list[str]) -> None:
     """List the algorithms and environments, with their sources."""
-    configuration.read_words(lambda: None, args=argv, prog="armfold list", description=catalogue.__doc__)
+    read_words(lambda: None, args=argv, prog="armfold list", description=catalogue.__doc__)
     algorithms = [(entry.name, entry.summary, entry.source) for entry in ALGORITHMS.values()]
     environments = [(entry.name, entry.summary, entry.source) for entry in ENVIRONMENTS.values()]
     print_catalogue("Algorithms", algorithms)
@@ -193,7 +194,7 @@ def show(argv: list[str]) -> None:
         """
         return folder
 
-    folder = configuration.read_words(arguments, args=argv, prog="armfold show")
+    folder = read_words(arguments, args=argv, prog="armfold show")
     if "grid" in compare.read_config(folder):
         show_sweep(folder)
         return

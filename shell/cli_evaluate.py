@@ -8,11 +8,11 @@ from pathlib import Path
 
 import tyro
 
-from armfold.shell import config as configuration
 from armfold.shell.run.evaluate import evaluate as run
 from armfold.shell.store.files import write_text
 from armfold.shell.store.logs import read_log
 from armfold.shell.view.estimates import print_evaluation
+from armfold.shell.words import read_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class _Options:
 
 def evaluate(argv: list[str]) -> None:
     """Estimate from a log of decisions what another policy would have earned."""
-    config = configuration.read_words(_Options, args=argv, prog="armfold evaluate", description=_Options.__doc__)
+    config = read_words(_Options, args=argv, prog="armfold evaluate", description=_Options.__doc__)
     columns = {name: getattr(config, name) for name in ("action", "reward", "propensity", "arms")}
     logged, arms = read_log(config.log, context=_names(config.context), **columns)
     settings = ("level", "clip", "threshold", "reward_range", "train_share", "resamples", "seed")

@@ -13,6 +13,7 @@ from armfold.shell.run.plan import known_parameters
 from armfold.shell.run.space import Parameter, resolve
 from armfold.shell.view.console import log_to_terminal
 from armfold.shell.view.sweep import draw_parameters, print_best
+from armfold.shell.words import flags, read_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ _Config: type[Any] = configuration.with_tunables(_Options)
 
 def sweep(argv: list[str]) -> None:
     """Sweep options of algorithms and environments over grids and random draws."""
-    config = configuration.read_words(_Config, args=argv, prog="armfold sweep", description=_Options.__doc__)
+    config = read_words(_Config, args=argv, prog="armfold sweep", description=_Options.__doc__)
     log_to_terminal(verbose=config.verbose, quiet=config.quiet)
     algos = list(dict.fromkeys(_words(config.algos)))
     configuration.refuse_idle(argv, env=config.env, algos=algos)
@@ -104,7 +105,7 @@ def _report(found: run.Sweep, folder: Path, env: str, *, quiet: bool) -> None:
 
 def _fixed(config: Any, algos: list[str], *, argv: list[str], swept: list[Parameter]) -> dict[str, Any]:
     """The options that flags give, and those whose default is the command's own, unless they are swept."""
-    given = {option if "." in option else f"env.{option}" for option in configuration.flags(argv).values()}
+    given = {option if "." in option else f"env.{option}" for option in flags(argv).values()}
     varied = {parameter.full_name for parameter in swept}
     sources = {name: (find_algorithm(name).options, configuration.tunables(config, name)) for name in algos}
     if not is_data(config.env):

@@ -1,8 +1,6 @@
 """The configuration of `armfold bandit`: presets, then a TOML file, then flags. `armfold sweep` shares options."""
 
-import contextlib
 import dataclasses
-import io
 import json
 import math
 import re
@@ -16,6 +14,7 @@ import tyro
 
 from armfold.core.bandits import ALGORITHMS
 from armfold.shell.choose import convert, find_environment, is_data, option_kinds, suggest
+from armfold.shell.words import find_flag, flags, read_words
 
 _DTYPES = Literal["float32", "float64"]
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -200,52 +199,15 @@ def with_tunables(options: type) -> type[Any]:
 Config: type[Any] = with_tunables(_Options)
 
 
-def _flag(argv: list[str], name: str) -> str | None:
-    for i, word in enumerate(argv):
-        if word == f"--{name}" and i + 1 < len(argv):
-            return argv[i + 1]
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return None
-
-
 def parse(argv: list[str]) -> Any:
     """A `Config` from the words of a command line. Raises ValueError for a preset or file that cannot be used."""
-    file = _flag(argv, "config")
+    file = find_flag(argv, "config")
     values = {} if file is None else _read(Path(file))
-    preset = _flag(argv, "preset") or values.get("preset")
+    preset = find_flag(argv, "preset") or values.get("preset")
     if preset is not None and preset not in PRESETS:
         raise suggest("preset", preset, PRESETS)
     start = Config(**((PRESETS[preset] if preset else {}) | values))
     return read_words(Config, args=argv, default=start, prog="armfold bandit", description=_Options.__doc__)
-
-
-def read_words(kind: Any, **settings: Any) -> Any:
-    """tyro.cli, with its boxes for words it cannot read as a ValueError of one line."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, **settings)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ValueError(_shorten(said.getvalue())) from None
-
-
-def _shorten(box: str) -> str:
-    """What a box of tyro's says, without the help texts in it."""
-    body = "\n" + box.partition("\n")[2]  # without the title
-    sections = [
-        [text for line in section.splitlines() if (text := line.strip("│╰╯─|+ "))]
-        for section in re.split(r"\n[│| ]*[─-]{9,}[│| ]*(?=\n)", body)
-    ]
-    (message, *others) = filter(None, sections)
-    said = [" ".join(message).partition(" Got errors:")[0]]
-    for heading, *lines in others:
-        flags = [line.split()[0] for line in lines if line.startswith("--")]
-        if heading != "Argument helptext:":
-            said.append(" ".join([heading, ", ".join(flags)]).strip())
-    return ". ".join(sentence.rstrip(".") for sentence in said)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -286,12 +248,6 @@ _OF_ENVIRONMENTS = (
 def env_options(config: Any) -> dict[str, Any]:
     """The options of environments in a `Config`."""
     return {name: getattr(config, name) for name in _OF_ENVIRONMENTS}
-
-
-def flags(argv: list[str]) -> dict[str, str]:
-    """The flags among the words of a command line: the option that each means, by the flag as it was typed."""
-    typed = [word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")]
-    return {flag: flag.replace("-", "_") for flag in typed}
 
 
 def refuse_idle(argv: list[str], *, env: str, algos: Iterable[str]) -> None:

@@ -1,0 +1,52 @@
+"""The words of a command line: what tyro makes of them, and what it says of those that it cannot read."""
+
+import contextlib
+import io
+import re
+from typing import Any
+
+import tyro
+
+
+def find_flag(argv: list[str], name: str) -> str | None:
+    """What follows --NAME, None where it is not there."""
+    for i, word in enumerate(argv):
+        if word == f"--{name}" and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def flags(argv: list[str]) -> dict[str, str]:
+    """The flags among the words of a command line: the option that each means, by the flag as it was typed."""
+    typed = [word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")]
+    return {flag: flag.replace("-", "_") for flag in typed}
+
+
+def read_words(kind: Any, **settings: Any) -> Any:
+    """tyro.cli, with its boxes for words it cannot read as a ValueError of one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, **settings)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(_shorten(said.getvalue())) from None
+
+
+def _shorten(box: str) -> str:
+    """What a box of tyro's says, without the help texts in it."""
+    body = "\n" + box.partition("\n")[2]  # without the title
+    sections = [
+        [text for line in section.splitlines() if (text := line.strip("│╰╯─|+ "))]
+        for section in re.split(r"\n[│| ]*[─-]{9,}[│| ]*(?=\n)", body)
+    ]
+    (message, *others) = filter(None, sections)
+    said = [" ".join(message).partition(" Got errors:")[0]]
+    for heading, *lines in others:
+        flags = [line.split()[0] for line in lines if line.startswith("--")]
+        if heading != "Argument helptext:":
+            said.append(" ".join([heading, ", ".join(flags)]).strip())
+    return ". ".join(sentence.rstrip(".") for sentence in said).partition(". For full helptext")[0]
