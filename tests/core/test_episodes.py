@@ -12,22 +12,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 from armfold.core import episodes, random, simulate
 from armfold.core.bandits import epsilon_greedy
 from armfold.core.check import ShapeError
-from armfold.core.envs import bernoulli, contextual, dataset, drifting, gaussian
+from armfold.core.envs import bernoulli, drifting
 from armfold.core.types import Env, Step
 from tests.corridor import CORRIDOR, Walker
 from tests.purity import check_pure, same_bits
+from tests.worlds import BANDITS, ENVS, K
 
-K = 3
-X = random.normal(random.key(1), (11, K, 2))
-ENVS = {
-    "bernoulli": bernoulli(arms=K),
-    "drifting": drifting(arms=K, sigma=0.2),
-    "gaussian": gaussian(arms=K),
-    "contextual": contextual(theta=random.normal(random.key(2), (K, 4))),
-    "dataset": dataset(x=X, p=random.uniform(random.key(3), (11, K))),
-    "corridor": CORRIDOR,
-}
-bandits = pytest.mark.parametrize("name", [name for name in ENVS if name != "corridor"])
+bandits = pytest.mark.parametrize("name", BANDITS)
 
 
 def keys(batch, seed=0):

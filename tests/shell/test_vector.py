@@ -12,25 +12,17 @@ from torch.utils import _pytree as pytree
 
 from armfold.core import episodes, random
 from armfold.core.check import ShapeError
-from armfold.core.envs import bernoulli, contextual, dataset, drifting, gaussian
+from armfold.core.envs import bernoulli, drifting
 from armfold.core.types import BanditEnv
 from armfold.shell.envs.vector import VectorEnv
 from tests.corridor import CORRIDOR, Walker
 from tests.purity import same_bits
 from tests.shell.helpers import allocations
+from tests.worlds import BANDITS, ENVS, K
 
-K, LANES, MOST = 3, (1, 5, 70), 128
-X = random.normal(random.key(1), (11, K, 2))
-ENVS: dict[str, Any] = {
-    "bernoulli": bernoulli(arms=K),
-    "drifting": drifting(arms=K, sigma=0.2),
-    "gaussian": gaussian(arms=K),
-    "contextual": contextual(theta=random.normal(random.key(2), (K, 4))),
-    "dataset": dataset(x=X, p=random.uniform(random.key(3), (11, K))),
-    "corridor": CORRIDOR,
-}
+LANES, MOST = (1, 5, 70), 128
 every = pytest.mark.parametrize("name", ENVS)
-bandits = pytest.mark.parametrize("name", [name for name in ENVS if name != "corridor"])
+bandits = pytest.mark.parametrize("name", BANDITS)
 
 
 def keys(lanes: int, seed: int = 0) -> Tensor:
