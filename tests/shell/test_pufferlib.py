@@ -3,11 +3,13 @@
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -464,8 +466,18 @@ def test_workers_that_have_died_before_a_reset(watched: None) -> None:
         vec.reset(seed=0)
 
 
-def test_a_worker_that_dies_while_it_reports(watched: None) -> None:
-    """Half of a report as large as this is in the pipe, whose other end the other worker holds too."""
+def narrow(duplex: bool = True) -> tuple[Connection, Connection]:
+    """A pipe that holds a few kilobytes, whatever a machine's pipes hold by default."""
+    ends = multiprocessing.connection.Pipe(duplex)
+    for end in ends:
+        with socket.socket(fileno=os.dup(end.fileno())) as view:
+            view.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the system's least
+    return ends
+
+
+def test_a_worker_that_dies_while_it_reports(watched: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of its report is in the pipe, whose other end the other worker holds too."""
+    monkeypatch.setattr(multiprocessing, "Pipe", narrow)
     vec = make_vector(WORLDS["bernoulli"](), lanes=20_000, backend="mp", num_workers=2, report=[1])
     vec.reset(seed=0)
     vec.send(np.zeros(20_000, np.int64))
