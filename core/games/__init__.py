@@ -1,0 +1,30 @@
+"""Exact games as tensors: rules, sequence form, values, best responses, counterfactual regret."""
+
+from armfold.core.games.compile import compile_game
+from armfold.core.games.goofspiel import goofspiel
+from armfold.core.games.kuhn import kuhn
+from armfold.core.games.leduc import leduc
+from armfold.core.games.liars_dice import liars_dice
+from armfold.core.games.registry import GAMES
+from armfold.core.games.rules import CHANCE, END, Rules
+from armfold.core.games.tree import Tree, move
+from armfold.core.games.value import Response, best_response, expected_value, exploitability, uniform
+
+__all__ = [
+    "CHANCE",
+    "END",
+    "GAMES",
+    "Response",
+    "Rules",
+    "Tree",
+    "best_response",
+    "compile_game",
+    "expected_value",
+    "exploitability",
+    "goofspiel",
+    "kuhn",
+    "leduc",
+    "liars_dice",
+    "move",
+    "uniform",
+]
