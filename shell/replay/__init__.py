@@ -1,0 +1,1 @@
+"""Replays: runs recorded step by step, to be computed again and compared."""
