@@ -15,7 +15,7 @@ from torch import Tensor
 from armfold.core import masked, nn, optim, random
 from armfold.core.games import play
 from armfold.core.games.decisions import Decisions
-from armfold.core.games.retrospect import Targets, critic_targets, retrospect
+from armfold.core.games.retrospect import Retrospect, Targets, critic_targets, retrospect
 from armfold.core.games.tree import Tree
 from armfold.core.regret import cluster, keys, meta, mix, output, scheduler, utility
 from armfold.core.regret.match import regret_match
@@ -37,6 +37,7 @@ class Settings(NamedTuple):
     average_steps: int = 10
     actor_steps: int = 10
     stored: int = 512  # past policies and critics: all, then a random choice of them
+    correction: float = 0.2  # of followed regrets towards retrospective ones, an epoch
     explore: float = 0.5  # the learner's share of uniform play
     eta: float = 0.1  # the actor's step along advantages, 1/payoff
     bound: float = 4.0  # the largest of its logits
@@ -333,6 +334,49 @@ def _learn_lambda(
     return state._replace(nets=nets, optimisers=opts), kl
 
 
+def _seats(games: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Who learns in each game [N], one after the other, and whether a seat [N, 2] is his."""
+    learner = torch.arange(games, device=device) % 2
+    return learner, torch.arange(2, device=device) == learner.unsqueeze(1)
+
+
+def _against(
+    tree: Tree, points: Decisions, policy: Tensor, q: Tensor, mu: Tensor, rng: Tensor, settings: Settings
+) -> Targets:
+    """The regrets of the present policy: what `retrospect` says of games against it alone."""
+    learner, own = _seats(settings.critic_games, rng.device)
+    games = play.play(tree, torch.stack([policy, mu]), random.split(rng, settings.critic_games), torch.where(own, 1, 0))
+    return retrospect(points, games, learner, torch.zeros_like(learner), policy.unsqueeze(0), q.unsqueeze(0)).regret
+
+
+def _retrospective(
+    tree: Tree, points: Decisions, state: State, mu: Tensor, choice: Tensor, rng: Tensor, settings: Settings
+) -> Retrospect:
+    """What games against past policies say, each chosen with the same chance, the present one among them."""
+    stored = (state.epoch + 1).clamp(max=settings.stored)
+    past = random.randint(choice, (settings.games,), low=0, high=stored)
+    learner, own = _seats(settings.games, past.device)
+    which = torch.where(own, settings.stored, past.unsqueeze(1))
+    stack = torch.cat([state.policies, mu.unsqueeze(0)])
+    games = play.play(tree, stack, random.split(rng, settings.games), which)
+    return retrospect(points, games, learner, past, state.policies, state.critics)
+
+
+def _follow(before: Tensor, now: Targets, past: Targets, epoch: Tensor, settings: Settings) -> Targets:
+    """Targets of mean regrets: what they were, moved by the present ones, corrected by those of past policies.
+
+    The mean over n epochs moves by one n-th of the present regrets, times how much more often the present policy comes
+    to an infoset than past ones do. Following that costs no delay, under which regret matching would swing, and leaves
+    the retrospective mean, which is noisy, to correct what was not followed well.
+    """
+    size = (epoch + 1).to(before.dtype)
+    often = (now.seen * settings.games) / (past.seen * settings.critic_games).clamp(min=1)
+    share = (often / size).clamp(max=1)
+    moved = before + share * (now.mean - before)
+    weight = torch.maximum(torch.full_like(size, settings.correction), 1 / size)
+    return Targets(moved + weight * (past.mean - moved), past.seen)
+
+
 def epoch(tree: Tree, points: Decisions, state: State, settings: Settings) -> tuple[State, Info]:
     """One epoch: a policy, its critic, games against past policies, and what every network learns from them."""
     rng = random.jump(random.fold_in(state.rng, 2), state.epoch)
@@ -353,16 +397,11 @@ def epoch(tree: Tree, points: Decisions, state: State, settings: Settings) -> tu
     state = _store(state, pi, q, keys_[2], settings)
 
     mu = _explored(tree, pi, settings.explore)
-    known = (state.epoch + 1).clamp(max=settings.stored)
-    past = random.randint(keys_[3], (settings.games,), low=0, high=known)
-    learner = torch.arange(settings.games, device=past.device) % 2
-    seats = torch.arange(2, device=past.device) == learner.unsqueeze(1)
-    which = torch.where(seats, settings.stored, past.unsqueeze(1))
-    stack = torch.cat([state.policies, mu.unsqueeze(0)])
-    fought = play.play(tree, stack, random.split(keys_[4], settings.games), which)
-    said = retrospect(points, fought, learner, past, state.policies, state.critics)
+    now = _against(tree, points, played.policy, q, mu, keys_[5], settings)
+    said = _retrospective(tree, points, state, mu, keys_[3], keys_[4], settings)
+    wanted = _follow(nn.mlp(nets.regret, points.known), now, said.regret, state.epoch, settings)
     regret, regret_opt, regret_loss = _fit(
-        adam.regret, nets.regret, opts.regret, partial(_squares, points.known, said.regret), settings.regret_steps
+        adam.regret, nets.regret, opts.regret, partial(_squares, points.known, wanted), settings.regret_steps
     )
     average, average_opt, average_loss = _fit(
         adam.average,
@@ -372,7 +411,7 @@ def epoch(tree: Tree, points: Decisions, state: State, settings: Settings) -> tu
         settings.average_steps,
     )
 
-    actor, actor_opt = _climb(tree, points, nets.actor, opts.actor, played, q, mu, keys_[5], settings)
+    actor, actor_opt, _ = _climb(tree, points, nets.actor, opts.actor, now, settings)
     state = state._replace(
         nets=Nets(regret, average, actor, critic, nets.scheduler),
         optimisers=Nets(regret_opt, average_opt, actor_opt, critic_opt, opts.scheduler),
@@ -386,26 +425,11 @@ def epoch(tree: Tree, points: Decisions, state: State, settings: Settings) -> tu
 
 
 def _climb(
-    tree: Tree,
-    points: Decisions,
-    net: nn.Mlp,
-    opt: Any,
-    played: Played,
-    q: Tensor,
-    mu: Tensor,
-    rng: Tensor,
-    settings: Settings,
-) -> tuple[nn.Mlp, Any]:
+    tree: Tree, points: Decisions, net: nn.Mlp, opt: Any, now: Targets, settings: Settings
+) -> tuple[nn.Mlp, Any, Tensor]:
     """The actor after a step along the advantages of the present policy: logits + eta * advantage, within a bound."""
-    size = settings.critic_games
-    learner = torch.arange(size, device=rng.device) % 2
-    which = torch.where(torch.arange(2, device=rng.device) == learner.unsqueeze(1), 1, 0)
-    games = play.play(tree, torch.stack([played.policy, mu]), random.split(rng, size), which)
-    now = torch.zeros_like(learner)
-    said = retrospect(points, games, learner, now, played.policy.unsqueeze(0), q.unsqueeze(0)).regret
-    logits = nn.mlp(net, points.known) + settings.eta * said.mean
+    logits = nn.mlp(net, points.known) + settings.eta * now.mean
     legal = tree.legal.to(logits.dtype)
     middle = (logits * legal).sum(1, keepdim=True) / legal.sum(1, keepdim=True)
-    wanted = Targets(((logits - middle) * legal).clamp(-settings.bound, settings.bound), said.seen)
-    fit = _fit(_optimisers(settings).actor, net, opt, partial(_squares, points.known, wanted), settings.actor_steps)
-    return fit[0], fit[1]
+    wanted = Targets(((logits - middle) * legal).clamp(-settings.bound, settings.bound), now.seen)
+    return _fit(_optimisers(settings).actor, net, opt, partial(_squares, points.known, wanted), settings.actor_steps)
