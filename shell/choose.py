@@ -1,5 +1,6 @@
-"""From what a user types to a learner or an environment."""
+"""From what a user types to a learner, an environment or a game."""
 
+import ast
 import difflib
 import importlib
 import inspect
@@ -16,6 +17,7 @@ from armfold.core import catalogue, random
 from armfold.core.bandits import ALGORITHMS, Algorithm, with_delay
 from armfold.core.check import check_size
 from armfold.core.envs import ENVIRONMENTS, Environment, classification, dataset
+from armfold.core.games import GAMES, Rules
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.envs import data
 
@@ -75,7 +77,7 @@ def convert(key: str, kind: Any, value: Any) -> Any:
         open_ended = Ellipsis in inner
         fits = isinstance(value, list) and (open_ended or len(value) == len(inner))
         wanted = "a list of numbers" if open_ended else f"a list of {len(inner)} numbers"
-        value = tuple(convert(key, float, item) for item in value) if fits else value
+        value = tuple(convert(key, inner[0], item) for item in value) if fits else value
     elif kind is float:
         fits, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
         value = float(value) if fits else value
@@ -196,6 +198,41 @@ def _phases(p: Sequence[float], arms: int) -> list[Sequence[float]]:
     if len(p) % arms:
         raise ValueError(f"p must be {arms} numbers a phase, as many as arms, got {len(p)} numbers")
     return [p[i : i + arms] for i in range(0, len(p), arms)]
+
+
+def find_game(text: str) -> Rules:
+    """The rules of a game: one by its name, with options such as liars_dice(6, 1); OpenSpiel's, as
+    openspiel:NAME(OPTION=VALUE,...); or the user's own by "module:function", with options too. Raises ValueError."""
+    if text.startswith("openspiel:"):
+        from armfold.shell.openspiel import from_openspiel  # OpenSpiel need not be installed
+
+        return from_openspiel(text.removeprefix("openspiel:"))
+    name, bracket, rest = text.partition("(")
+    name, (args, options) = name.strip(), _read_options(bracket + rest)
+    if ":" not in name and name not in GAMES:
+        raise suggest("game", name, GAMES)
+    make = import_function(name) if ":" in name else GAMES[name]
+    try:
+        rules = make(*args, **options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"game {text}: {error}") from error
+    if not isinstance(rules, Rules):
+        raise ValueError(f"game {text}: must return Rules, returned {type(rules).__name__}")
+    return rules
+
+
+def _read_options(text: str) -> tuple[list[Any], dict[str, Any]]:
+    """The plain values in the brackets of a call, by place and by name. Nothing is run."""
+    try:
+        call = ast.parse(f"f{text or '()'}", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("it is no call")
+        named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        if len(named) < len(call.keywords):
+            raise ValueError("a name is there twice")
+        return [ast.literal_eval(value) for value in call.args], named
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"options of a game must be plain values in brackets, such as (6, 1), got {text!r}") from error
 
 
 def env_shape(env: BanditEnv) -> tuple[int, int | None]:

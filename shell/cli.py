@@ -5,26 +5,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 import tyro
 from rich.console import Console
 
 import armfold
 from armfold.core.bandits import ALGORITHMS
+from armfold.core.catalogue import source, summary
 from armfold.core.check import ShapeError
 from armfold.core.envs import ENVIRONMENTS
+from armfold.core.games import GAMES
 from armfold.shell import config as configuration
 from armfold.shell.choose import env_shape, find_algorithm, make_bandit, make_env, suggest
+from armfold.shell.cli_armac import armac, show_training
 from armfold.shell.cli_evaluate import evaluate
+from armfold.shell.cli_replay import replay
+from armfold.shell.cli_solve import is_game, show_game, show_solutions, solve
 from armfold.shell.cli_sweep import show_sweep, sweep
 from armfold.shell.device import find_device
+from armfold.shell.replay.bandit import Facts, record_bandit
 from armfold.shell.run import compare
 from armfold.shell.run.bandit import simulate
 from armfold.shell.run.decisions import log_decisions
 from armfold.shell.run.hosted import simulate_hosted
 from armfold.shell.run.hosts import Hosting, check_host
 from armfold.shell.run.result import Result, tabulate
+from armfold.shell.run.solvers import SOLVERS
 from armfold.shell.store.files import check_writable
 from armfold.shell.view.console import log_to_terminal
 from armfold.shell.view.dashboard import Dashboard
@@ -33,12 +39,16 @@ from armfold.shell.words import read_words
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, or 2 with one line on standard error for input that is wrong."""
+    """Run a command; returns the exit status: 0, or 2 with one line on standard error for input that is wrong, or what
+    the command says itself."""
     argv = sys.argv[1:] if argv is None else argv
-    commands: dict[str, Callable[[list[str]], None]] = {
+    commands: dict[str, Callable[[list[str]], int | None]] = {
         "bandit": bandit,
         "evaluate": evaluate,
         "sweep": sweep,
+        "solve": solve,
+        "armac": armac,
+        "replay": replay,
         "list": catalogue,
         "show": show,
     }
@@ -51,14 +61,13 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in commands:
         return _fail(str(suggest("command", argv[0], commands)))
     try:
-        commands[argv[0]](argv[1:])
+        return commands[argv[0]](argv[1:]) or 0
     except (ValueError, OSError) as error:
         if "--verbose" in argv:
             raise
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted; --resume goes on from what is kept", status=130)
-    return 0
 
 
 def _fail(message: str, *, status: int = 2) -> int:
@@ -66,7 +75,7 @@ def _fail(message: str, *, status: int = 2) -> int:
     return status
 
 
-def _usage(commands: dict[str, Callable[[list[str]], None]]) -> str:
+def _usage(commands: dict[str, Callable[[list[str]], int | None]]) -> str:
     lines = [f"  {name:10}{(function.__doc__ or '').splitlines()[0]}" for name, function in commands.items()]
     return "\n".join(["usage: armfold COMMAND [OPTIONS]", "", *lines, "", "armfold COMMAND --help lists its options."])
 
@@ -81,7 +90,7 @@ def bandit(argv: list[str]) -> None:
     if not names:
         raise ValueError(f"algos must name at least one algorithm, got {config.algos!r}")
     configuration.refuse_idle(argv, env=config.env, algos=names)
-    if config.log_decisions and not 1 <= config.log_runs <= config.runs:
+    if (config.log_decisions or config.log_replay) and not 1 <= config.log_runs <= config.runs:
         raise ValueError(f"log_runs must be an integer in [1, runs], got {config.log_runs}")
     find_device(config.device)
     check_host(_hosting(config), config.runs)
@@ -99,8 +108,7 @@ def bandit(argv: list[str]) -> None:
         check_writable("csv", csv)
     compare.open_folder(folder, identity, resume=config.resume)
     results = _compare(config, learners, env, folder, console)
-    if config.log_decisions:
-        _log_decisions(config, folder, learners, env)
+    _log_steps(config, folder, learners, env)
     _report(folder, results, identity, csv=csv, quiet=config.quiet)
 
 
@@ -118,20 +126,33 @@ def _compare(config: Any, learners: dict[str, Any], env: Any, folder: Path, cons
     return results
 
 
-def _log_decisions(config: Any, folder: Path, learners: dict[str, Any], env: Any) -> None:
+def _log_steps(config: Any, folder: Path, learners: dict[str, Any], env: Any) -> None:
+    """What --log-decisions and --log-replay want of the first runs."""
     for name, learner in learners.items():
-        log_decisions(
-            learner,
-            env,
-            folder / f"decisions-{compare.file_name(name)}.csv",
-            steps=config.steps,
-            runs=config.log_runs,
-            seed=config.seed,
-            agent_seed=config.agent_seed,
-            reward_range=_reward_range(config, name),
-            label=f"decisions of {name}",
-            progress=not config.quiet,
-        )
+        same = {
+            "steps": config.steps,
+            "runs": config.log_runs,
+            "seed": config.seed,
+            "agent_seed": config.agent_seed,
+            "reward_range": _reward_range(config, name),
+        }
+        progress, file_name = not config.quiet, compare.file_name(name)
+        if config.log_decisions:
+            path, label = folder / f"decisions-{file_name}.csv", f"decisions of {name}"
+            log_decisions(learner, env, path, label=label, progress=progress, **same)
+        if config.log_replay:
+            facts = Facts(
+                name,
+                config.env,
+                tunables=configuration.tunables(config, name),
+                env_options=configuration.env_options(config),
+                context=config.context,
+                label=config.label,
+                dtype=config.dtype,
+                delay=_delay(config),
+                **same,
+            )
+            record_bandit(folder / f"replay-{file_name}.jsonl", facts, progress=progress)
 
 
 def _simulate(config: Any, name: str, learner: Any, env: Any, *, folder: Path | None = None, **changed: Any) -> Result:
@@ -175,28 +196,43 @@ def _hosting(config: Any) -> Hosting:
 
 
 def catalogue(argv: list[str]) -> None:
-    """List the algorithms and environments, with their sources."""
+    """List the algorithms, environments, games and their solvers, with their sources."""
     read_words(lambda: None, args=argv, prog="armfold list", description=catalogue.__doc__)
     algorithms = [(entry.name, entry.summary, entry.source) for entry in ALGORITHMS.values()]
     environments = [(entry.name, entry.summary, entry.source) for entry in ENVIRONMENTS.values()]
     print_catalogue("Algorithms", algorithms)
     print_catalogue("Environments", environments)
+    games = [(name, summary(make), source(make)) for name, make in GAMES.items()]
+    solvers = [(name, *entry) for name, entry in SOLVERS.items()]
+    print_catalogue("Games", games)
+    print_catalogue("Solvers of games", solvers)
 
 
 def show(argv: list[str]) -> None:
-    """Show a finished run or sweep again: its table, and its pictures redrawn, from the files in its folder."""
+    """Show a finished run or sweep again, its table and pictures, from the files in its folder; or what a game is."""
 
-    def arguments(folder: tyro.conf.Positional[Path]) -> Path:
-        """Show a finished run or sweep again.
+    def arguments(what: tyro.conf.Positional[str]) -> str:
+        """Show a finished run or sweep again, or say what a game is.
 
         Args:
-            folder: Its folder.
+            what: The folder of the run, or the name of the game.
         """
-        return folder
+        return what
 
-    folder = read_words(arguments, args=argv, prog="armfold show")
-    if "grid" in compare.read_config(folder):
+    what = read_words(arguments, args=argv, prog="armfold show")
+    if is_game(what):
+        show_game(what)
+        return
+    folder = Path(what)
+    config = compare.read_config(folder)
+    if "grid" in config:
         show_sweep(folder)
+        return
+    if config["algos"] == ["armac"]:
+        show_training(folder)
+        return
+    if "game" in config:
+        show_solutions(folder)
         return
     results, identity = compare.load(folder)
     _report(folder, results, identity, quiet=False)
@@ -205,13 +241,7 @@ def show(argv: list[str]) -> None:
 def _report(
     folder: Path, results: dict[str, Result], identity: dict[str, Any], *, csv: Path | None = None, quiet: bool
 ) -> None:
-    versions = {
-        "armfold": armfold.__version__,
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "python": sys.version.split()[0],
-    }
-    paths = compare.save(folder, results, identity, versions, csv=csv)
+    paths = compare.save(folder, results, identity, csv=csv)
     seconds = {name: result.seconds for name, result in results.items()}
     first = next(iter(results.values()))
     title = f"{identity['env']}: regret after {first.steps} steps, {first.regret.numel()} runs"
@@ -228,8 +258,12 @@ def _make_learner(config: Any, name: str, env: Any) -> Any:
         arms=arms,
         features=features,
         dtype=getattr(torch, config.dtype),
-        delay=config.delay if config.env == "delayed" else 0,
+        delay=_delay(config),
     )
+
+
+def _delay(config: Any) -> int:
+    return config.delay if config.env == "delayed" else 0
 
 
 def _reward_range(config: Any, name: str) -> tuple[float, float] | None:

@@ -124,8 +124,10 @@ class _Options(Common):
     """A TOML file with any of these options; tables such as [kl_ucb] for an algorithm's own."""
     log_decisions: bool = False
     """Also write decisions-<algorithm>.csv: each decision of the first runs, for `armfold evaluate`."""
+    log_replay: bool = False
+    """Also write replay-<algorithm>.jsonl: every number of the first runs, for `armfold replay verify`."""
     log_runs: int = 1
-    """Runs whose decisions --log-decisions writes; each is stepped once more."""
+    """Runs that --log-decisions and --log-replay write; each is stepped once more, eagerly."""
     print_config: bool = False
     """Print the configuration as TOML and stop."""
 
@@ -163,6 +165,7 @@ _TRANSIENT = frozenset(  # what a run may be resumed with other values of
         "tui",
         "quiet",
         "log_decisions",
+        "log_replay",
         "log_runs",
         "preset",
         "config",
@@ -264,13 +267,14 @@ def refuse_idle(argv: list[str], *, env: str, algos: Iterable[str]) -> None:
             raise ValueError(f"--{flag} would change nothing: the options of {env} are {', '.join(known) or 'none'}")
 
 
-def run_folder(config: Any, prefix: str = "") -> Path:
-    """Where the run of a `Config` goes. Raises ValueError where one is to be resumed and it is not said which."""
+def run_folder(config: Any, prefix: str = "", *, of: str | None = None) -> Path:
+    """Where the run of a `Config` goes: named after its environment, or `of`. Raises ValueError where one is to be
+    resumed and it is not said which."""
     if config.out is not None:
         return config.out  # type: ignore[no-any-return]
     if config.resume:
         raise ValueError("resume needs --out: the folder of the run to go on with")
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(config.env).stem)
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(config.env).stem if of is None else of).strip("-")
     return Path("runs") / f"{prefix}{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 

@@ -5,6 +5,7 @@ from armfold.core.games.goofspiel import goofspiel
 from armfold.core.games.kuhn import kuhn
 from armfold.core.games.leduc import leduc
 from armfold.core.games.liars_dice import liars_dice
+from armfold.core.games.play import Trajectory, check_policy_values, check_trajectory
 from armfold.core.games.registry import GAMES
 from armfold.core.games.rules import CHANCE, END, Rules
 from armfold.core.games.tree import Tree, move
@@ -16,8 +17,11 @@ __all__ = [
     "GAMES",
     "Response",
     "Rules",
+    "Trajectory",
     "Tree",
     "best_response",
+    "check_policy_values",
+    "check_trajectory",
     "compile_game",
     "expected_value",
     "exploitability",

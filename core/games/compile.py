@@ -1,5 +1,6 @@
 """From rules to a tree: a walk over all points of a game, which are then numbered player by player, level by level."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -80,7 +81,7 @@ class _Walk:
 
     def _won(self, h: int, state: object) -> float:
         first, second = self.rules.payoffs(state)
-        if not math.isfinite(first) or abs(first + second) > 1e-9 * max(1.0, abs(first)):
+        if not math.isfinite(first) or not abs(first + second) <= 1e-9 * max(1.0, abs(first)):
             raise ValueError(f"payoffs must be finite and sum to zero, got {(first, second)} {self._where(h)}")
         return float(first)
 
@@ -181,7 +182,8 @@ def _side(walk: _Walk, order: _Order, payoff: Rows) -> Side:
         )
         at += [first + i for i in local]
         first += len(known)
-    return Side(payoff, torch.tensor(at), tuple(levels))
+    roots = [(i, 1.0) for i in range(len(order.levels[0]))] if order.levels else []
+    return Side(payoff, torch.tensor(at), tuple(levels), make_rows([roots]))
 
 
 def _payoffs(walk: _Walk, orders: Sequence[_Order]) -> tuple[Rows, Rows]:
@@ -232,6 +234,8 @@ def compile_game(rules: Rules, *, max_histories: int = 10_000_000) -> Tree:
     for new, old in enumerate(sorted_infosets):
         number[old] = new
     known = [walk.infosets[i] for i in sorted_infosets]
+    if not known:
+        raise ValueError(f"nobody ever moves in {rules.name}: turn gives neither 0 nor 1")
     width, offset = len(rules.actions), (0, walk.sequences[0])
     legal = torch.zeros(len(known), width, dtype=torch.bool)
     sequence = torch.zeros(len(known), width, dtype=torch.int64)
@@ -246,7 +250,7 @@ def compile_game(rules: Rules, *, max_histories: int = 10_000_000) -> Tree:
     sequence[at, act] = to
     slot = torch.zeros(sum(walk.sequences), dtype=torch.int64)
     slot[to] = at * width + act
-    payoffs = _payoffs(walk, orders)
+    payoffs, histories = _payoffs(walk, orders), _histories(walk, number, orders)
     return Tree(
         rules=rules,
         names=tuple(walk.names[i] for i in sorted_infosets),
@@ -256,6 +260,7 @@ def compile_game(rules: Rules, *, max_histories: int = 10_000_000) -> Tree:
         sequence=sequence,
         slot=slot,
         sides=(_side(walk, orders[0], payoffs[0]), _side(walk, orders[1], payoffs[1])),
-        histories=_histories(walk, number, orders),
+        histories=histories,
         depths=tuple(walk.depths),
+        widths=tuple(int(histories.branches[begin:end].max()) for begin, end in itertools.pairwise(walk.depths)),
     )

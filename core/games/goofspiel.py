@@ -16,6 +16,7 @@ def goofspiel(cards: int = 4) -> Rules:
     """Goofspiel with `cards` cards each, prizes in descending order and bids that stay hidden; most points win.
 
     The last card, which is no choice, is played without a turn. cards >= 2. Raises ValueError for others.
+    Source: Ross 1971.
     """
     check_size("cards", cards, low=2)
 

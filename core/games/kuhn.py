@@ -17,7 +17,10 @@ class State(NamedTuple):
 
 
 def kuhn() -> Rules:
-    """Kuhn poker. Its value is -1/18 to the first player."""
+    """Kuhn poker. Its value is -1/18 to the first player.
+
+    Source: Kuhn 1950.
+    """
     return Rules(
         name="kuhn",
         actions=("pass", "bet"),

@@ -22,7 +22,10 @@ class State(NamedTuple):
 
 
 def leduc() -> Rules:
-    """Leduc poker, with suits told apart. Its value is about -0.0856 to the first player."""
+    """Leduc poker, with suits told apart. Its value is about -0.0856 to the first player.
+
+    Source: Southey et al. 2005.
+    """
     return Rules(
         name="leduc",
         actions=("fold", "call", "raise"),

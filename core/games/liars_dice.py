@@ -20,6 +20,7 @@ def liars_dice(sides: int = 6, dice: int = 1) -> Rules:
     Bid b is "at least 1 + b // sides dice show face 1 + b % sides", where the highest face is wild; each bid must be
     higher than the one before, and the last action calls the last bid a lie. sides >= 2, dice >= 1. Raises ValueError
     for others.
+    Source: Ferguson and Ferguson 1991.
     """
     check_size("sides", sides, low=2)
     check_size("dice", dice)

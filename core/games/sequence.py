@@ -69,10 +69,20 @@ def match(side: Side, weight: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def match_both(tree: Tree, weight: Tensor) -> Tensor:
+    """`match` for both players' sequences: [S, *B]."""
+    return torch.cat([match(side, weight[own]) for side, own in zip(tree.sides, bounds(tree))])
+
+
 def values(side: Side, policy: Tensor | None, other: Tensor) -> Values:
     """Counterfactual values of one player's `policy` [S_i, *B], or of his best response where it is None, against the
     other's realisation plan [S_j, *B]."""
-    payoff = row_sum(side.payoff, other)
+    return backup(side, policy, row_sum(side.payoff, other))
+
+
+def backup(side: Side, policy: Tensor | None, payoff: Tensor) -> Values:
+    """The same from what the player wins straight after each of his sequences, `payoff` [S_i, *B]: times the chance
+    that the others let it happen, or as often as samples have it."""
     at_sequences: list[Tensor] = []
     at_infosets: list[Tensor] = []
     end = len(payoff)
@@ -85,5 +95,13 @@ def values(side: Side, policy: Tensor | None, other: Tensor) -> Values:
         best = row_max(level.actions, value) if policy is None else row_sum(level.actions, value * policy[own])
         at_sequences.append(value)
         at_infosets.append(best)
-    root = payoff[0] + (at_infosets[-1].sum(0) if at_infosets else 0)
-    return Values(root, torch.cat([root.unsqueeze(0), *at_sequences[::-1]]), torch.cat(at_infosets[::-1]))
+    root = payoff[0] + row_sum(side.first, at_infosets[-1])[0] if at_infosets else payoff[0]
+    return Values(
+        root, torch.cat([root.unsqueeze(0), *at_sequences[::-1]]), torch.cat([payoff[:0], *at_infosets[::-1]])
+    )
+
+
+def regrets(side: Side, value: Values) -> Tensor:
+    """What each of a player's sequences is worth more than its infoset, [S_i, *B]; 0 for the empty one."""
+    gain = value.sequence[1:] - value.infoset.index_select(0, side.infoset[1:])
+    return torch.cat([torch.zeros_like(value.sequence[:1]), gain])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from armfold.core.games import sequence
 from armfold.core.games.tree import Side, Tree
-from armfold.core.types import Scalar
+from armfold.core.types import Scalar, per_lane
 
 
 class Variant(NamedTuple):
@@ -47,7 +47,7 @@ class State(NamedTuple):
 def init(tree: Tree, batch: Sequence[int] = (), *, dtype: torch.dtype = torch.float64) -> State:
     """`batch` solvers that have seen nothing and play uniformly."""
     zeros = torch.zeros((len(tree.slot), *batch), dtype=dtype, device=tree.slot.device)
-    policy = torch.cat([sequence.match(side, zeros[own]) for side, own in zip(tree.sides, sequence.bounds(tree))])
+    policy = sequence.match_both(tree, zeros)
     iteration = torch.zeros((), dtype=torch.int64, device=zeros.device)
     return State(zeros, zeros.clone(), policy, _plans(tree, policy), iteration)
 
@@ -57,35 +57,35 @@ def _plans(tree: Tree, policy: Tensor) -> Tensor:
 
 
 def _scale(t: Tensor, power: Scalar | None) -> Tensor | float:
-    """t^power / (t^power + 1)."""
-    if power is None:
-        return 1.0
-    weight = t**power
-    return weight / (weight + 1)
+    """t^power / (t^power + 1), which has a limit for powers of +-inf."""
+    return 1.0 if power is None else 1 / (1 + t ** -per_lane(power, t.dtype, 0))
 
 
 def _update(
     side: Side, regret: Tensor, policy: Tensor, other: Tensor, t: Tensor, variant: Variant
 ) -> tuple[Tensor, Tensor]:
     """One player's regrets and policy after an iteration against the plan `other`."""
-    value = sequence.values(side, policy, other)
-    gain = value.sequence - value.infoset.index_select(0, side.infoset)
-    gain = torch.cat([torch.zeros_like(gain[:1]), gain[1:]])
+    gain = sequence.regrets(side, sequence.values(side, policy, other))
     kept = regret + gain
     if variant.floor:
         kept = kept.clamp(min=0)
-    elif variant.alpha is not None or variant.beta is not None:
+    if variant.alpha is not None or variant.beta is not None:
         kept = kept * torch.where(kept > 0, _scale(t, variant.alpha), _scale(t, variant.beta))
     weight = kept + gain if variant.predictive else kept
     return kept, sequence.match(side, weight.clamp(min=0))
 
 
 def step(tree: Tree, state: State, *, variant: str | Variant = "cfr_plus") -> State:
-    """One iteration of every solver: regrets and policy of the first player, then of the second against it."""
+    """One iteration of every solver: regrets and policy of the first player, then of the second against it.
+
+    Raises ValueError for the name of no variant.
+    """
+    if isinstance(variant, str) and variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}: known are {', '.join(VARIANTS)}")
     chosen = VARIANTS[variant] if isinstance(variant, str) else variant
     t = (state.iteration + 1).to(state.regret.dtype)
     first, second = sequence.bounds(tree)
-    average = state.average + t**chosen.gamma * state.plan
+    average = state.average + t ** per_lane(chosen.gamma, t.dtype, 0) * state.plan
     regret0, policy0 = _update(tree.sides[0], state.regret[first], state.policy[first], state.plan[second], t, chosen)
     plan0 = sequence.plan(tree.sides[0], policy0)
     regret1, policy1 = _update(tree.sides[1], state.regret[second], state.policy[second], plan0, t, chosen)
@@ -101,8 +101,7 @@ def step(tree: Tree, state: State, *, variant: str | Variant = "cfr_plus") -> St
 
 def average_policy(tree: Tree, state: State) -> Tensor:
     """The average policy [I, A, *B], which converges; uniform where it never comes."""
-    parts = [sequence.match(side, state.average[own]) for side, own in zip(tree.sides, sequence.bounds(tree))]
-    return sequence.to_table(tree, torch.cat(parts))
+    return sequence.to_table(tree, sequence.match_both(tree, state.average))
 
 
 def last_policy(tree: Tree, state: State) -> Tensor:

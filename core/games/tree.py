@@ -32,6 +32,7 @@ class Side(NamedTuple):
     payoff: Rows  # S_i rows of the other player's sequences: chance times what this player wins
     infoset: Tensor  # [S_i] int64, where each sequence acts; 0 for the empty one
     levels: tuple[Level, ...]
+    first: Rows  # one row: the infosets of the first level
 
 
 class Histories(NamedTuple):
@@ -62,6 +63,7 @@ class Tree(NamedTuple):
     sides: tuple[Side, Side]
     histories: Histories
     depths: tuple[int, ...]  # the first history of each depth, and H
+    widths: tuple[int, ...]  # the most branches of any history of each depth
 
 
 def move(tree: Tree, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tree:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from armfold.core.games import sequence
-from armfold.core.games.sums import row_sum
 from armfold.core.games.tree import Tree
 
 
@@ -17,7 +16,8 @@ def _plan(tree: Tree, policy: Tensor, player: int) -> Tensor:
 
 def expected_value(tree: Tree, policy: Tensor) -> Tensor:
     """What the first player wins on average where both follow `policy` [I, A, *B]: [*B], in the game's unit."""
-    return (_plan(tree, policy, 0) * row_sum(tree.sides[0].payoff, _plan(tree, policy, 1))).sum(0)
+    table = sequence.from_table(tree, policy)
+    return sequence.values(tree.sides[0], table[sequence.bounds(tree)[0]], _plan(tree, policy, 1)).root
 
 
 def exploitability(tree: Tree, policy: Tensor) -> Tensor:

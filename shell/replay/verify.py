@@ -22,7 +22,10 @@ class Kind(NamedTuple):
     unit: str  # what a record is of, for messages
 
 
-_KINDS = {"bandit": Kind("armfold.shell.replay.bandit:recompute", "step")}
+_KINDS = {
+    "armac": Kind("armfold.shell.replay.armac:recompute", "epoch"),
+    "bandit": Kind("armfold.shell.replay.bandit:recompute", "step"),
+}
 
 
 def register(kind: str, recompute: Recompute | str, *, unit: str = "record") -> None:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +23,6 @@ from armfold.shell.run.profile import log_profile
 from armfold.shell.run.result import Gathered, Result, curve_steps
 from armfold.shell.run.rewards import Range, check_rewards, fit_rewards
 from armfold.shell.run.seeds import Seeds, find_seeds
-from armfold.shell.store import checkpoint as store
 from armfold.shell.view.progress import Glimpse, Watcher, seldom, track
 
 log = logging.getLogger("armfold")
@@ -129,14 +127,6 @@ class _Run:
         """The block at hand, by name."""
         return {f"live.{i}": leaf for i, leaf in enumerate(pytree.tree_leaves((self.carry, self.tally)))}
 
-    def restore(self, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
-        """Take over a checkpoint. Raises CheckpointError where something is missing from it."""
-        wanted = self.gathered.tensors().keys() | self.live().keys()
-        if place.keys() != self.gathered.place().keys() or not wanted <= tensors.keys():
-            raise store.CheckpointError("a part of the run is missing from it")
-        vars(self.gathered).update({name: tensors[name] for name in self.gathered.tensors()}, **place)
-        write((self.carry, self.tally), [tensors[name] for name in self.live()])
-
     def result(self, seconds: float, compiled: bool) -> Result:
         """What the finished run gave."""
         return self.gathered.result(self.marks, seconds, compiled, self.layout)
@@ -200,7 +190,7 @@ def simulate(
             "first_run": describe(first_run), "device": str(where), "compiled": compiled,
             "layout": list(layout), "reward_range": reward_range and list(reward_range), "torch": torch.__version__,
         }  # fmt: skip
-        keeper = Keeper(folder, identity, checkpoint_every)
+        keeper = Keeper(folder, identity, checkpoint_every, Result.load)
         if resume and (ended := keeper.restore(run)) is not None:
             return ended
         log.info("%s: %s, threads %d, compiled %s", label, layout, threads, compiled)

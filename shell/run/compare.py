@@ -2,10 +2,16 @@
 
 import json
 import math
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from armfold.shell.run.result import Result, Row, tabulate
+import numpy
+import torch
+
+import armfold
+from armfold.shell.run.result import Result, tabulate
 from armfold.shell.store import checkpoint
 from armfold.shell.store.files import write_text
 from armfold.shell.view.plot import draw_regret
@@ -42,45 +48,64 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read ({error})") from error
 
 
-def save(
-    folder: Path,
-    results: dict[str, Result],
-    config: dict[str, Any],
-    versions: dict[str, str],
-    *,
-    csv: Path | None = None,
-) -> list[Path]:
+def save(folder: Path, results: dict[str, Result], config: dict[str, Any], *, csv: Path | None = None) -> list[Path]:
     """Write summary.csv, also to `csv` where that is given, records.jsonl and regret.png. Returns their paths."""
     rows = tabulate(results)
-    lines = [",".join(Row._fields), *(",".join(_field(value) for value in row) for row in rows)]
-    summary, records, picture = (folder / name for name in ("summary.csv", "records.jsonl", "regret.png"))
-    for path in (summary, csv):
-        if path is not None:
-            write_text(path, "\n".join(lines) + "\n")
-    write_text(records, "".join(json.dumps(record) + "\n" for record in _records(results, rows, config, versions)))
-    draw_regret(results, picture, title=f"{config['env']}: {rows[0].runs} runs")
-    return [summary, records, picture]
-
-
-def _field(value: Any) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
-
-
-def _records(
-    results: dict[str, Result], rows: list[Row], config: dict[str, Any], versions: dict[str, str]
-) -> list[dict[str, Any]]:
     metrics = [
-        {"kind": "metrics", "algorithm": name, "step": t, "regret_mean": mean, "regret_ci95": ci95}
+        {"algorithm": name, "step": t, "regret_mean": mean, "regret_ci95": ci95}
         for name, result in results.items()
         for t, mean, ci95 in zip(
             result.curve_t.tolist(), result.curve_mean.tolist(), result.curve_ci95.tolist(), strict=True
         )
     ]
-    summary: dict[str, Any] = {"kind": "summary"}
-    for row in rows:
-        numbers = {**row._asdict(), "seconds": results[row.algorithm].seconds}
-        summary |= {f"{row.algorithm}.{key}": value for key, value in numbers.items() if key != "algorithm"}
-    return [_plain(record) for record in ({"kind": "run", **versions, **config}, *metrics, summary)]
+    seconds = {name: result.seconds for name, result in results.items()}
+    paths = write_tables(folder, rows, metrics, config, seconds, csv=csv)
+    picture = folder / "regret.png"
+    draw_regret(results, picture, title=f"{config['env']}: {rows[0].runs} runs")
+    return [*paths, picture]
+
+
+def write_tables(
+    folder: Path,
+    rows: Sequence[Any],
+    metrics: Sequence[dict[str, Any]],
+    config: dict[str, Any],
+    seconds: dict[str, float],
+    *,
+    csv: Path | None = None,
+) -> list[Path]:
+    """Write summary.csv, also to `csv` where that is given, and records.jsonl. Returns the paths of both in `folder`.
+
+    rows: NamedTuples or dicts, of which the first field is a name, such as that of an algorithm. metrics: the points of
+    their curves. seconds: that each of the names took.
+    """
+    table: list[dict[str, Any]] = [row if isinstance(row, dict) else row._asdict() for row in rows]
+    lines = [",".join(table[0]), *(",".join(map(_field, row.values())) for row in table)]
+    summary, records = folder / "summary.csv", folder / "records.jsonl"
+    for path in (summary, csv):
+        if path is not None:
+            write_text(path, "\n".join(lines) + "\n")
+    told: dict[str, Any] = {"kind": "summary"}
+    for row in table:
+        name, *numbers = row.values()
+        told |= {f"{name}.{key}": value for key, value in zip([*row][1:], numbers)}
+        told[f"{name}.seconds"] = seconds[name]
+    said = [{"kind": "run", **_versions(), **config}, *({"kind": "metrics", **point} for point in metrics), told]
+    write_text(records, "".join(json.dumps(_plain(record)) + "\n" for record in said))
+    return [summary, records]
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "armfold": armfold.__version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "python": sys.version.split()[0],
+    }
+
+
+def _field(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else str(value)
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
@@ -96,12 +121,18 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 def load(folder: Path) -> tuple[dict[str, Result], dict[str, Any]]:
     """The results of a run folder in the order in which they were asked for, and its configuration."""
+    config, folders = ended(folder)
+    return {name: Result.load(path) for name, path in folders.items()}, config
+
+
+def ended(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The configuration of a run folder, and where each algorithm's result is. Raises ValueError where one is not."""
     config = read_config(folder)
-    names = config["algos"]
-    missing = [name for name in names if not checkpoint.exists(result_folder(folder, name))]
+    folders = {name: result_folder(folder, name) for name in config["algos"]}
+    missing = [name for name, path in folders.items() if not checkpoint.exists(path)]
     if missing:
         raise ValueError(f"the run in {folder} has not ended ({', '.join(missing)} missing): resume it first")
-    return {name: Result.load(result_folder(folder, name)) for name in names}, config
+    return config, folders
 
 
 def result_folder(folder: Path, algorithm: str) -> Path:

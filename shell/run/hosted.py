@@ -139,7 +139,8 @@ def simulate_hosted(
         selecting, compiled = choose(select, compile, device=where, calls=steps)
         updating, _ = choose(update, compile, device=where, calls=steps)
         _, stepping = choose(advance, compile, device=cpu, calls=steps)  # whether the host compiles its step
-        keeper = Keeper(folder, _identity(bandit, env, seeds, marks, [compiled, stepping], reward_range, host), 0.0)
+        identity = _identity(bandit, env, seeds, marks, [compiled, stepping], reward_range, host)
+        keeper = Keeper(folder, identity, 0.0, Result.load)
         if resume and (ended := keeper.ended()) is not None:
             return ended
         began = time.perf_counter()

@@ -1,12 +1,12 @@
 """The checkpoint of a run: restored, kept every few seconds, and replaced by the result in the end."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
-from armfold.shell.buffers import Layout
-from armfold.shell.run.result import Gathered, Result
+from armfold.shell.buffers import Layout, write
 from armfold.shell.store import checkpoint as store
 
 
@@ -27,23 +27,51 @@ def kept_layout(folder: Path | None) -> Layout | None:
     return kept and Layout(*kept)
 
 
+class Gathering:
+    """What a run has gathered so far and where it is: all that a checkpoint holds beside what is being stepped."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0  # that the run has taken
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def place(self) -> dict[str, Any]:
+        """The rest of it, by name, as JSON."""
+        return {name: value for name, value in vars(self).items() if not isinstance(value, Tensor)}
+
+
 class Run(Protocol):
     """What a run that can be kept has."""
 
-    gathered: Gathered
+    @property
+    def gathered(self) -> Gathering:
+        """What it has gathered so far."""
 
     def live(self) -> dict[str, Tensor]:
-        """What it is stepping, by name."""
-
-    def restore(self, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
-        """Take over a checkpoint. Raises CheckpointError where something is missing from it."""
+        """The buffers that it is stepping, by name."""
 
 
-class Keeper:
-    """The checkpoint of a run: restores it, keeps it every few seconds, and leaves the result in its place."""
+class Outcome(Protocol):
+    """What a run gave, as it is kept."""
 
-    def __init__(self, folder: Path | None, identity: dict[str, Any], every: float) -> None:
-        self.folder, self.identity, self.every = folder, identity, every
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors, by name."""
+
+    def facts(self) -> dict[str, Any]:
+        """The rest of it, by name, as JSON."""
+
+
+R = TypeVar("R", bound=Outcome)
+
+
+class Keeper(Generic[R]):
+    """The checkpoint of a run: restores it, keeps it every few seconds, and leaves the result in its place, which
+    `load` reads."""
+
+    def __init__(self, folder: Path | None, identity: dict[str, Any], every: float, load: Callable[[Path], R]) -> None:
+        self.folder, self.identity, self.every, self.load = folder, identity, every, load
         self.saved = 0.0  # seconds into the run
         if folder is not None:
             try:
@@ -51,7 +79,7 @@ class Keeper:
             except OSError as error:
                 raise store.CheckpointError(f"checkpoint {folder} cannot be a folder ({error})") from error
 
-    def ended(self) -> Result | None:
+    def ended(self) -> R | None:
         """The result of the run, where it had ended. Raises CheckpointError for the checkpoint of another run."""
         if self.folder is None or not store.exists(self.folder):
             return None
@@ -64,19 +92,23 @@ class Keeper:
                 f"checkpoint {self.folder} is of another run: {', '.join(changed)} differ; "
                 "give another folder, or do not resume"
             )
-        return Result.load(self.folder) if "result" in facts else None
+        return self.load(self.folder) if "result" in facts else None
 
-    def restore(self, run: Run) -> Result | None:
+    def restore(self, run: Run) -> R | None:
         """Set `run` back to the checkpoint, where there is one; the result, where it had ended."""
         ended = self.ended()
         if ended is not None or self.folder is None or not store.exists(self.folder):
             return ended
         tensors, facts = store.load(self.folder)
-        try:
-            run.restore(tensors, facts.get("progress", {}))
-        except store.CheckpointError as error:
-            raise store.CheckpointError(f"checkpoint {self.folder}: {error}; delete it, or do not resume") from error
-        self.saved = run.gathered.seconds
+        gathered, live, place = run.gathered, run.live(), facts.get("progress", {})
+        sums = gathered.tensors().keys()
+        if place.keys() != gathered.place().keys() or not (sums | live.keys()) <= tensors.keys():
+            raise store.CheckpointError(
+                f"checkpoint {self.folder}: a part of the run is missing from it; delete it, or do not resume"
+            )
+        vars(gathered).update({name: tensors[name] for name in sums}, **place)
+        write(list(live.values()), [tensors[name] for name in live])
+        self.saved = gathered.seconds
         return None
 
     def keep(self, run: Run, seconds: float) -> None:
@@ -86,7 +118,7 @@ class Keeper:
             facts = {"identity": self.identity, "progress": run.gathered.place()}
             store.save(self.folder, {**run.gathered.tensors(), **run.live()}, facts)
 
-    def finish(self, result: Result) -> Result:
+    def finish(self, result: R) -> R:
         """Write the result in place of the checkpoint."""
         if self.folder is not None:
             store.save(self.folder, result.tensors(), {"identity": self.identity, "result": result.facts()})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from armfold.shell.buffers import Layout
+from armfold.shell.run.keeper import Gathering
 from armfold.shell.store import checkpoint as store
 
 NORMAL_95 = 1.959964  # two-sided 95% of a normal
@@ -71,28 +72,20 @@ def curve_steps(steps: int, points: int) -> list[int]:
     return [math.ceil(steps * (i + 1) / points) for i in range(points)]
 
 
-class Gathered:
-    """What a run has gathered so far and where it is: all that a checkpoint holds beside the block's own state."""
+class Gathered(Gathering):
+    """What a bandit's run has gathered so far: sums over time of the lanes that are finished, and the curve."""
 
     def __init__(self, runs: int, points: int) -> None:
+        super().__init__()
         self.block = 0  # blocks finished
         self.step = 0  # steps taken in the block at hand
         self.lanes = 0  # lanes of the finished blocks
-        self.seconds = 0.0
         self.regret = torch.zeros(runs, dtype=torch.float64)
         self.reward = torch.zeros(runs, dtype=torch.float64)
         self.optimal = torch.zeros(runs, dtype=torch.float64)
         self.mean = torch.zeros(points, dtype=torch.float64)
         self.square = torch.zeros(points, dtype=torch.float64)  # sum of squared deviations from the mean
         self.seen = torch.zeros(points, dtype=torch.int64)  # lanes that these are of
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Its sums, by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-
-    def place(self) -> dict[str, Any]:
-        """Where the run is, by name, as JSON."""
-        return {name: value for name, value in vars(self).items() if not isinstance(value, Tensor)}
 
     def add_point(self, point: int, regret: Tensor) -> None:
         """Merge the regrets of some lanes at one point of the curve (Chan, Golub and LeVeque 1979)."""

@@ -40,6 +40,7 @@ class Line(NamedTuple):
     mean: Sequence[float]
     ci95: Sequence[float]  # half-widths
     level: bool = False  # one number, the same at all x
+    beside: Sequence[float] = ()  # drawn thin, in the same colour
 
 
 def draw_regret(results: Mapping[str, Result], path: Path, *, title: str) -> None:
@@ -84,6 +85,20 @@ def draw_sweep(
     write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))
 
 
+def draw_exploitability(lines: Sequence[Line], path: Path, *, title: str) -> None:
+    """Exploitability over iterations on logarithmic axes, one line for each label: of the average policy, labelled at
+    its end, and thin beside it that of the last one."""
+    figure, axes = _start(xlabel="iteration", ylabel="exploitability", title=title)
+    axes.set(xscale="log", yscale="log")
+    axes.grid(which="major", linewidth=0.4, color="0.88")
+    axes.set_axisbelow(True)
+    _draw(axes, lines, from_zero=False)
+    average = axes.plot([], [], color="0.3", marker="o", markersize=5, label="average policy")
+    last = axes.plot([], [], color="0.3", linewidth=0.8, alpha=0.7, label="last policy")
+    axes.legend(handles=[*average, *last], frameon=False, loc="lower left", fontsize="small", handlelength=3)
+    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))
+
+
 def _start(*, xlabel: str, ylabel: str, title: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -97,7 +112,7 @@ def _draw(axes: Any, lines: Sequence[Line], *, dots: bool = False, from_zero: bo
     """The lines, highest end first, each labelled at its end; as dots, none is."""
     order = sorted(lines, key=lambda line: -line.mean[-1])
     colours = mpl.colormaps["viridis"]  # to 0.8 of it: its yellow end is faint in print
-    for i, (label, x, mean, ci95, level) in enumerate(order):
+    for i, (label, x, mean, ci95, level, beside) in enumerate(order):
         colour = colours(0.8 * i / max(len(order) - 1, 1))
         every = max(1, len(x) // 8)
         style: dict[str, Any] = {"marker": _MARKERS[i % len(_MARKERS)], "markersize": 5, "color": colour}
@@ -108,6 +123,8 @@ def _draw(axes: Any, lines: Sequence[Line], *, dots: bool = False, from_zero: bo
         axes.plot(x, mean, label=label, **style)
         low, high = ([m + sign * c for m, c in zip(mean, ci95)] for sign in (-1, 1))
         axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+        if beside:
+            axes.plot(x, beside, color=colour, linewidth=0.8, alpha=0.7, zorder=1)
     if from_zero:
         axes.set_ylim(bottom=0)
     if not dots:
@@ -116,10 +133,11 @@ def _draw(axes: Any, lines: Sequence[Line], *, dots: bool = False, from_zero: bo
 
 def _label_ends(axes: Any, lines: Sequence[Line]) -> None:
     lines = [line for line in lines if math.isfinite(line.mean[-1])]
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(axes.get_ylim())
     ends = [line.mean[-1] for line in lines]
-    low, high = axes.get_ylim()
-    heights = _spread(ends, _LABEL_GAP * (high - low), low, high)
-    for (label, x, *_), end, height in zip(lines, ends, heights, strict=True):
+    heights = _spread(scale.transform(ends).tolist(), _LABEL_GAP * (high - low), low, high)
+    for (label, x, *_), end, height in zip(lines, ends, scale.inverted().transform(heights), strict=True):
         axes.annotate(
             label, (x[-1], end), (1.03, height), textcoords=axes.get_yaxis_transform(), va="center",
             arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "linewidth": 0.5, "color": "grey"},

@@ -40,12 +40,12 @@ def seldom(watch: Watcher | None, total: int, glimpse: Callable[[], Glimpse]) ->
 
 
 @contextmanager
-def track(label: str, total: int, *, enabled: bool) -> Iterator[Callable[[int], None]]:
-    """Yields a function that is told how much of `total` is done."""
+def track(label: str, total: int, *, enabled: bool) -> Iterator[Callable[..., None]]:
+    """Yields a function that is told how much of `total` is done, and may be told a note to show beside it."""
     if not enabled or not sys.stderr.isatty():
-        yield lambda done: None
+        yield lambda done, note="": None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, note="": bar.update(task, completed=done, description=f"{label} {note}".rstrip())
