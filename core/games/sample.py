@@ -113,15 +113,15 @@ def _passed(point: Tensor, weight: Tensor) -> Tensor:
 def _follow(tree: Tree, policy: Tensor, history: Tensor, point: Tensor, player: int, width: int) -> Sequence[Tensor]:
     """The first of the children [W, N, *B] that traversals go on to, and how many: all of them where it is the turn of
     `player`, otherwise the one on whose branch the uniform `point` [N, *B] falls."""
-    points, known = tree.histories, history.clamp(min=0)
+    points, turn = tree.histories, tree.histories.player[history.clamp(min=0)]
     first, count = _children(tree, history)
-    turn = points.player[known]
     branch = torch.arange(width - 1, device=history.device).reshape(-1, *(1,) * history.ndim)
     there = (branch < count - 1) & (turn != player)  # the last branch has what is left
-    played = points.sequence[:, 1 - player][first]
-    cells = _cells(torch.where(there, played + branch, 0), policy.shape[1:])
+    theirs = turn == 1 - player
+    reached = torch.where(there & theirs, points.sequence[:, 1 - player][first] + branch, 0)
+    played = policy.flatten()[_cells(reached, policy.shape[1:])]
     dealt = points.probability[torch.where(there, first + branch, 0)].to(policy.dtype)
-    weight = torch.where(there, torch.where(turn == CHANCE, dealt, policy.flatten()[cells]), 2)
+    weight = torch.where(there, torch.where(theirs, played, dealt), 2)
     return first + _passed(point, weight), torch.where(turn == player, count, count.clamp(max=1))
 
 

@@ -151,6 +151,9 @@ def follow(game: Tables, variant: Variant, iterations: int, rng: Tensor) -> dict
         gain = torch.where(legal, stats.value - (before["matched"] * stats.value).sum(1, keepdim=True), 0)
         added = {"meta": beyond, "squares": (gain**2).sum(1), "meta squares": (beyond**2).sum(1)}
         totals.update({name: totals[name] + x for name, x in added.items()})
+    for name, kept in (("actor", "actor_regret"), *([("matched", "regret")] if variant.floor else [])):
+        ours = torch.cat([getattr(who, kept) for who in state.learners])
+        torch.testing.assert_close(ours, torch.where(legal, totals[name], 0))  # of its own play, and no other's
     return {name: total if "squares" in name else total.amax(1) for name, total in totals.items()}
 
 
