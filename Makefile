@@ -23,6 +23,9 @@ bench:
 	$(BIN)/python -m bench.bandits
 	$(BIN)/python -m bench.hosts
 	$(BIN)/python -m bench.sweep
+	$(BIN)/python -m bench.games
+	$(BIN)/python -m bench.armac
+	$(BIN)/python -m bench.armac_lambda
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -193,11 +193,13 @@ def _add(tree: Tree, table: Tensor, player: int, gain: Tensor) -> Tensor:
 
 
 def step(tree: Tree, paths: Paths, state: State, rng: Tensor, *, players: Sequence[int] = (0, 1)) -> State:
-    """One iteration: N traversals for each of `players`, one after the other, with the policies that they now play.
+    """One iteration: N traversals for each of `players`, one player after the other, by the policies of the moment.
 
-    rng [N, *B, 2]: keys of the traversals of each solver. N = 1 is the algorithm of the paper, with averages as
-    OpenSpiel's "simple" ones: what the other plays is added wherever a traversal comes to him. Much of a step's cost is
-    paid once for all traversals: hundreds of them are cheap. Raises ValueError for other players.
+    rng [N, *B, 2]: keys for each traversal of each solver, new ones at each iteration, such as
+    `random.jump(keys, state.iteration)`. N = 1 is the algorithm of the paper, averaging as OpenSpiel's "simple" way is:
+    what the other plays is added wherever a traversal comes to him. A step costs a pass over all sequences besides, so
+    that hundreds of traversals are cheap; but regrets are matched once for all of them. Raises ValueError for players
+    other than 0 and 1, and ShapeError for other keys.
     """
     _check(tree, state, rng, players)
     regret, average = state.regret, state.average

@@ -237,9 +237,9 @@ def test_games_agree_in_every_variant(batch: tuple[int, ...], variants) -> None:
 
 @pytest.mark.slow
 def test_games_agree_when_traced_and_compiled(variants) -> None:
-    tree = compiled("leduc")
+    tree = compiled("kuhn")
     variants(partial(lanes_first, tree, random_policy(tree)), keys(20), exact=True)
-    which = random.randint(keys(20), (2,), high=4)
+    tree, which = compiled("leduc"), random.randint(keys(20), (2,), high=4)
     stack = random_policy(tree, 4).movedim(-1, 0)
     variants(partial(lanes_first, tree, stack), keys(20), which, exact=True, compiled=True)
 
