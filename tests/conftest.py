@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 torch.set_num_threads(1)
-hypothesis.settings.register_profile("armfold", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.register_profile("armfold", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("armfold")
 
 

@@ -28,6 +28,7 @@ from armfold.shell.run.result import curve_steps
 from armfold.shell.store.checkpoint import CheckpointError
 from tests.purity import same_bits
 from tests.shell.helpers import ARMS, SMALLEST, learner, listened, run, same_lanes, same_result, world
+from tests.tiers import thinned
 
 STEPS, RUNS, POINTS = 40, 200, 4
 
@@ -152,7 +153,7 @@ def with_numbers(name: str) -> Result:
     return run(bandit, world(name), **settings)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", thinned(ALGORITHMS))
 def test_a_run_is_a_fold_of_step(name: str) -> None:
     result = with_numbers(name)
     regret, reward, optimal = by_hand(folded(name)[0], world(name), result.layout, steps=12, seeds=(5, 6))
@@ -171,7 +172,7 @@ def test_a_run_in_another_environment_is_a_fold_of_step(env: BanditEnv) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", [name for name, algorithm in ALGORITHMS.items() if algorithm.tunables])
+@pytest.mark.parametrize("name", thinned(name for name, algorithm in ALGORITHMS.items() if algorithm.tunables))
 def test_tunables_may_be_numbers_or_tensors(name: str, dtype: torch.dtype) -> None:
     tunables = {key: 64.0 if key == "horizon" else 0.5 for key in ALGORITHMS[name].tunables}
     tensors = learner(name, **{key: torch.tensor(value, dtype=dtype) for key, value in tunables.items()})

@@ -13,6 +13,7 @@ from armfold.core import bandits, envs, random, simulate
 from armfold.shell import compiled, describe, scratch
 from armfold.shell.buffers import choose_layout
 from armfold.shell.scratch import Reusing, Scratch
+from tests.tiers import thinned
 
 CPU = torch.device("cpu")
 
@@ -24,7 +25,7 @@ def steps(bandit: object, env: object, count: int = 15) -> list[torch.Tensor]:
     return pytree.tree_leaves((carry, trace))
 
 
-@pytest.mark.parametrize("name", bandits.ALGORITHMS)
+@pytest.mark.parametrize("name", thinned(bandits.ALGORITHMS))
 def test_tunables_as_tensors_change_neither_bits_nor_dtypes(name: str) -> None:
     algorithm = bandits.ALGORITHMS[name]
     sizes = {"arms": 4, "features": 3} if algorithm.contextual else {"arms": 4}

@@ -189,6 +189,7 @@ def our_steps(bandit: Bandit, env: BanditEnv, lanes: int, steps: int, compile: s
     return go
 
 
+@pytest.mark.slow
 def test_fewer_allocations_than_a_naive_loop(tmp_path: Path) -> None:
     bandit, env = PAIRS["lin_ts, contextual"]
     with torch.no_grad():

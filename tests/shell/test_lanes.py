@@ -24,6 +24,7 @@ from tests.shell.helpers import (
     same_result,
     world,
 )
+from tests.tiers import thinned
 
 CASES = [*ALGORITHMS, "lin_ucb on labels", "lin_ts on labels in blocks"]
 RUNS, STEPS, ALONE, SHARD = 130, 9, 97, slice(60, 80)
@@ -56,7 +57,7 @@ def test_a_lane_alone(name: str) -> None:
     assert same_lanes(alone, whole(name), of_y=slice(ALONE, ALONE + 1))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", thinned(CASES))
 def test_a_shard(name: str) -> None:
     shard = run(*case(name), steps=STEPS, runs=SHARD.stop - SHARD.start, first_run=SHARD.start)
     assert same_lanes(shard, whole(name), of_y=SHARD)

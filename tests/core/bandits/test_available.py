@@ -22,6 +22,7 @@ from tests.core.bandits.helpers import (
     sampled,
     spread,
 )
+from tests.tiers import thinned
 
 # Work out uniform play over the arms there are from their number, which is a constant where there is no mask: another
 # rounding.
@@ -55,7 +56,7 @@ def test_what_is_not_available_is_never_chosen(form):
     torch.testing.assert_close(probs.sum(-1), left.to(probs.dtype))
 
 
-@every_form
+@pytest.mark.parametrize("form", thinned(FORMS))
 def test_policy_is_the_law_of_select_under_a_mask(form):
     """Without the arm likeliest otherwise. 8,000 keys, each arm within 5 standard errors: under 5e-5 false alarms."""
     lanes, bandit = 8_000, make(form)
@@ -68,7 +69,7 @@ def test_policy_is_the_law_of_select_under_a_mask(form):
     assert_law(torch.bincount(drawn, minlength=K) / lanes, law, lanes, sides=2 if sampled(form) else 1)
 
 
-@every_form
+@pytest.mark.parametrize("form", thinned(FORMS))
 def test_all_available_is_no_mask(form):
     bandit, rng, mask = make(form), keys((6,), 9), torch.ones(6, K, dtype=torch.bool)
     state, obs, action, reward = played(form, (6,))

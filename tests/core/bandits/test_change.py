@@ -63,7 +63,7 @@ def assert_works(form, bandit, state, arms, batch):
 
 
 @every_form
-@pytest.mark.parametrize("batch", [(), (2, 3)])
+@pytest.mark.parametrize("batch", [(2, 3), pytest.param((), marks=pytest.mark.slow)])
 def test_added_arms_come_last_and_are_fresh(form, batch):
     state, more = played(form, batch)[0], make(form, arms=K + 2)
     grown, fresh = add_arms(more, state, keys(batch, 5)), more.init(keys(batch, 5))
@@ -113,7 +113,7 @@ def test_an_arm_never_played_might_as_well_not_be_there(form):
 
 
 @every_form
-@pytest.mark.parametrize("batch", [(), (2, 3)])
+@pytest.mark.parametrize("batch", [(2, 3), pytest.param((), marks=pytest.mark.slow)])
 def test_arms_that_stay_move_up_and_keep_what_is_known_of_them(form, batch):
     state, fewer = played(form, batch, arms=5)[0], make(form)
     left = remove_arms(fewer, state, keys(batch), removed=[3, 0])

@@ -181,7 +181,7 @@ def test_rewards_may_come_in_any_order_for_those_whose_past_is_a_sum(name, free)
 FULL = {"arms": K, "features": D, "masks": True, "propensities": True}
 
 
-@pytest.mark.parametrize("options", [{}, FULL], ids=["bare", "full"])
+@pytest.mark.parametrize("options", [{}, pytest.param(FULL, marks=pytest.mark.slow)], ids=["bare", "full"])
 def test_functions_are_pure_and_agree_in_every_way_to_run_them(options, variants):
     inner = epsilon_greedy(arms=K) if options else ucb1(arms=K)
     late, rng, obs = with_delay(inner, delay=2, **options), keys((4,)), contexts((4,), 0)

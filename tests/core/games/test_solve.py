@@ -208,6 +208,7 @@ def test_steps_agree_in_every_variant(variant: str, variants) -> None:
     variants(partial(lanes_first, tree, variant), *fields(tree, 3), traced=False)
 
 
+@pytest.mark.slow
 def test_a_step_can_be_traced(variants) -> None:
     tree = compile_game(goofspiel(2))  # of one level each: every level takes its time
     variants(partial(lanes_first, tree, "pcfr_plus"), *fields(tree, 3))
