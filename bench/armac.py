@@ -16,7 +16,7 @@ from armfold import shell
 from armfold.core import games
 from armfold.core.games import Tree
 from armfold.core.games.armac import Settings
-from armfold.shell.choose import find_game
+from armfold.shell.games import find_tree
 from bench import record
 from bench.peers_neural import PEERS, SETTINGS, SOURCES, modules
 
@@ -97,7 +97,7 @@ def detail(settings: dict[str, Any], source: str, seeds: list[Seed]) -> dict[str
 
 def compare(game: str, options: argparse.Namespace) -> list[record.Row]:
     """Ours against the bars of a game, and against each peer."""
-    case, tree, quick = CASES[game], games.compile_game(find_game(game)), options.quick
+    case, tree, quick = CASES[game], find_tree(game), options.quick
     counts = not quick and options.seeds >= SEEDS
     settings: dict[str, Any] = {"settings": QUICK_SETTINGS, "epochs": POINTS} if quick else {"settings": Settings()}
     found = [tell(game, "ours", train(tree, settings, seed)) for seed in range(1 if quick else options.seeds)]

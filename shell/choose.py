@@ -1,6 +1,5 @@
-"""From what a user types to a learner, an environment or a game."""
+"""From what a user types to a learner or an environment."""
 
-import ast
 import difflib
 import importlib
 import inspect
@@ -17,16 +16,18 @@ from armfold.core import catalogue, random
 from armfold.core.bandits import ALGORITHMS, Algorithm, with_delay
 from armfold.core.check import check_size
 from armfold.core.envs import ENVIRONMENTS, Environment, classification, dataset
-from armfold.core.games import GAMES, Rules
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.envs import data
+
+_LISTED = 60  # names in an error, at most
 
 
 def suggest(kind: str, name: str, known: Iterable[str]) -> ValueError:
     """A ValueError for a name that is not known, with the nearest one that is."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    listed = ", ".join(known[:_LISTED]) + (", ..." if len(known) > _LISTED else "")
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {listed}"
     return ValueError(f"unknown {kind} {name!r}: {hint}")
 
 
@@ -198,41 +199,6 @@ def _phases(p: Sequence[float], arms: int) -> list[Sequence[float]]:
     if len(p) % arms:
         raise ValueError(f"p must be {arms} numbers a phase, as many as arms, got {len(p)} numbers")
     return [p[i : i + arms] for i in range(0, len(p), arms)]
-
-
-def find_game(text: str) -> Rules:
-    """The rules of a game: one by its name, with options such as liars_dice(6, 1); OpenSpiel's, as
-    openspiel:NAME(OPTION=VALUE,...); or the user's own by "module:function", with options too. Raises ValueError."""
-    if text.startswith("openspiel:"):
-        from armfold.shell.openspiel import from_openspiel  # OpenSpiel need not be installed
-
-        return from_openspiel(text.removeprefix("openspiel:"))
-    name, bracket, rest = text.partition("(")
-    name, (args, options) = name.strip(), _read_options(bracket + rest)
-    if ":" not in name and name not in GAMES:
-        raise suggest("game", name, GAMES)
-    make = import_function(name) if ":" in name else GAMES[name]
-    try:
-        rules = make(*args, **options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"game {text}: {error}") from error
-    if not isinstance(rules, Rules):
-        raise ValueError(f"game {text}: must return Rules, returned {type(rules).__name__}")
-    return rules
-
-
-def _read_options(text: str) -> tuple[list[Any], dict[str, Any]]:
-    """The plain values in the brackets of a call, by place and by name. Nothing is run."""
-    try:
-        call = ast.parse(f"f{text or '()'}", mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-            raise ValueError("it is no call")
-        named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-        if len(named) < len(call.keywords):
-            raise ValueError("a name is there twice")
-        return [ast.literal_eval(value) for value in call.args], named
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"options of a game must be plain values in brackets, such as (6, 1), got {text!r}") from error
 
 
 def env_shape(env: BanditEnv) -> tuple[int, int | None]:

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from armfold.core.check import check_number, check_size
-from armfold.core.games import Tree, compile_game, exploitability, uniform
+from armfold.core.games import Tree, exploitability, uniform
 from armfold.core.regret import KMeans
-from armfold.shell import config as configuration
-from armfold.shell.choose import find_game
 from armfold.shell.config_armac import parse, settings
 from armfold.shell.describe import describe
+from armfold.shell.games import find_again, find_tree
 from armfold.shell.run import compare
 from armfold.shell.run.armac import Job, prepare, replay_path, run_job
-from armfold.shell.run.solution import fingerprint
 from armfold.shell.run.training import Trained, load, save
 from armfold.shell.store.clusters import read_clusters, write_clusters
 from armfold.shell.store.files import check_writable
@@ -35,10 +33,10 @@ def armac(argv: list[str]) -> None:
     check_size("seeds", config.seeds)
     check_number("tolerance", config.tolerance, low=0)
     check_number("checkpoint_every", config.checkpoint_every, low=0)
-    folder = configuration.run_folder(config, "armac-", of=config.game)
+    folder = config.folder(f"armac-{config.game}")
     cluster_file = _cluster_file(config)
     job = prepare(
-        compile_game(find_game(config.game), max_histories=config.max_histories),
+        find_tree(config.game, max_histories=config.max_histories),
         name=config.game,
         settings=settings(config),
         epochs=config.epochs,
@@ -129,10 +127,7 @@ def _write(folder: Path, job: Job, trained: Mapping[int, Trained], cluster_file:
 def show_training(folder: Path) -> None:
     """Show a finished run again, from the files in its folder and the rules of its game."""
     trained, config = load(folder)
-    tree = compile_game(find_game(config["game"]), max_histories=2**62)  # it has been before
-    if fingerprint(tree) != config["rules"]:
-        raise ValueError(f"{folder} is of another game than {tree.rules.name}, or of other rules")
-    _report(folder, tree, trained, config, quiet=False)
+    _report(folder, find_again(config["game"], config["rules"]), trained, config, quiet=False)
 
 
 def _report(

@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 import torch
 
-from armfold.core.games import GAMES, compile_game
-from armfold.shell import config as configuration
-from armfold.shell.choose import find_game, suggest
+from armfold.core.games import GAMES
+from armfold.shell.choose import suggest
 from armfold.shell.device import find_device
+from armfold.shell.games import find_tree, fingerprint
+from armfold.shell.options import RunOptions
 from armfold.shell.run import compare
-from armfold.shell.run.solution import Solution, fingerprint, load, save
+from armfold.shell.run.solution import Solution, load, save
 from armfold.shell.run.solve import solve as run
 from armfold.shell.run.solvers import SAMPLED
 from armfold.shell.store.files import check_writable
@@ -25,8 +26,8 @@ _MOST = 3_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class _Options:
-    """Solve a game: a policy that nobody can exploit, its exploitability as it falls, a table of the policy."""
+class _Game:
+    """What is solved, and how."""
 
     game: str = "kuhn"
     """kuhn, leduc, liars_dice, goofspiel, with options such as "liars_dice(6, 1)" where they have them; a game of
@@ -54,20 +55,13 @@ class _Options:
     """Where to run: cpu, cuda, cuda:1, ..."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile the iteration: always, never, or where the iterations are enough to pay for it."""
-    threads: int = 1
-    """CPU threads; one is fastest for small games."""
     csv: Path | None = None
     """A file to write the comparison to as well, the same as summary.csv in the run folder."""
-    out: Path | None = None
-    """Run folder; runs/<game>-<time> where not given. It must be new or empty, unless --resume."""
-    resume: bool = False
-    """Go on with the run in --out from its last checkpoint."""
-    checkpoint_every: float = 30.0
-    """Seconds between checkpoints."""
-    verbose: bool = False
-    """Say more."""
-    quiet: bool = False
-    """Say nothing but the table and errors."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options(RunOptions, _Game):
+    """Solve a game: a policy that nobody can exploit, its exploitability as it falls, a table of the policy."""
 
 
 _OF_SAMPLED = ("seed", "traversals")
@@ -94,8 +88,8 @@ def solve(argv: list[str]) -> None:
             raise ValueError(f"--{flag} would change nothing: {SAMPLED} is not among the algorithms")
     find_device(config.device)
     log_to_terminal(verbose=config.verbose, quiet=config.quiet)
-    folder = configuration.run_folder(config, of=config.game)
-    tree = compile_game(find_game(config.game), max_histories=config.max_histories)
+    folder = config.folder(config.game)
+    tree = find_tree(config.game, max_histories=config.max_histories)
     same = {name: getattr(config, name) for name in _TOLD} | {"dtype": getattr(torch, config.dtype)}
     for name in algos:  # errors that an iteration shows come before anything is written
         run(tree, algo=name, **{**same, "iterations": min(config.iterations, 1), "compile": "off", "progress": False})
@@ -132,7 +126,7 @@ def is_game(text: str) -> bool:
 
 def show_game(text: str) -> None:
     """Say what a game is."""
-    print_game(compile_game(find_game(text), max_histories=_MOST))
+    print_game(find_tree(text, max_histories=_MOST))
 
 
 def show_solutions(folder: Path) -> None:

@@ -66,7 +66,7 @@ def sweep(argv: list[str]) -> None:
     log_to_terminal(verbose=config.verbose, quiet=config.quiet)
     algos = list(dict.fromkeys(_words(config.algos)))
     configuration.refuse_idle(argv, env=config.env, algos=algos)
-    folder = configuration.run_folder(config, "sweep-")
+    folder = config.folder(f"sweep-{Path(config.env).stem}")
     grid, random = _pairs("grid", config.grid), _pairs("random", config.random)
     swept = resolve([*grid, *random], known_parameters(config.env, algos))
     same = (

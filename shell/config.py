@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import re
-import time
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ import tyro
 
 from armfold.core.bandits import ALGORITHMS
 from armfold.shell.choose import convert, find_environment, is_data, option_kinds, suggest
+from armfold.shell.options import RunOptions
 from armfold.shell.words import find_flag, flags, read_words
 
 _DTYPES = Literal["float32", "float64"]
@@ -21,8 +21,8 @@ _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, 
 
 
 @dataclasses.dataclass(frozen=True)
-class Common:
-    """What `armfold bandit` and `armfold sweep` are both told."""
+class _Bandits:
+    """Learners, their environment, and how they are run."""
 
     env: str = "bernoulli"
     """bernoulli, gaussian, drifting, abrupt, adversarial, delayed, contextual, digits, a CSV or NPZ file of contexts
@@ -75,20 +75,13 @@ class Common:
     """Precision of the algorithms' arithmetic."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile the step: always, never, or where the steps are enough to pay for it."""
-    threads: int = 1
-    """CPU threads; one is fastest for small steps."""
     max_memory: str | None = None
     """Memory for a block of runs, such as 512MiB or 2GiB."""
-    out: Path | None = None
-    """Run folder; runs/<env>-<time> where not given. It must be new or empty, unless --resume."""
-    resume: bool = False
-    """Go on with the run in --out from its last checkpoint."""
-    checkpoint_every: float = 30.0
-    """Seconds between checkpoints; a run against a host keeps none."""
-    verbose: bool = False
-    """Say more."""
-    quiet: bool = False
-    """Say nothing but the table and errors."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Common(RunOptions, _Bandits):
+    """What `armfold bandit` and `armfold sweep` are both told."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +92,8 @@ class _Options(Common):
     """Seed of arms, contexts and rewards: the same for every algorithm."""
     host: Literal["core", "gymnasium", "pufferlib"] = "core"
     """Who steps the environment: core, in one program with the algorithm; or a Gymnasium vector environment, or native
-    PufferLib ones, with actions and rewards handed over at each step. The results are the same."""
+    PufferLib ones, with actions and rewards handed over at each step. The results are the same; only core keeps
+    checkpoints."""
     vector: Literal["serial", "mp"] | None = None
     """How pufferlib steps: serial (in this process) or mp (in processes of their own)."""
     num_workers: int | None = None
@@ -265,17 +259,6 @@ def refuse_idle(argv: list[str], *, env: str, algos: Iterable[str]) -> None:
             raise ValueError(f"--{flag} would change nothing: {owner} is not among the algorithms")
         if not dot and owner in (*_OF_DATA, *_OF_ENVIRONMENTS) and owner not in known:
             raise ValueError(f"--{flag} would change nothing: the options of {env} are {', '.join(known) or 'none'}")
-
-
-def run_folder(config: Any, prefix: str = "", *, of: str | None = None) -> Path:
-    """Where the run of a `Config` goes: named after its environment, or `of`. Raises ValueError where one is to be
-    resumed and it is not said which."""
-    if config.out is not None:
-        return config.out  # type: ignore[no-any-return]
-    if config.resume:
-        raise ValueError("resume needs --out: the folder of the run to go on with")
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(config.env).stem if of is None else of).strip("-")
-    return Path("runs") / f"{prefix}{slug}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def memory(config: Any) -> int | None:

@@ -15,12 +15,13 @@ import yaml
 from armfold.core.games.armac import Lambda, Settings
 from armfold.shell.choose import convert, suggest
 from armfold.shell.config_seed import KEYS, translate
+from armfold.shell.options import RunOptions
 from armfold.shell.words import find_flag, read_words
 
 
 @dataclasses.dataclass(frozen=True)
-class _Options:
-    """Train ARMAC on a game: a regret policy and an actor, mixed by lambda, and the average policy that they leave."""
+class _Game:
+    """What is learned, and how."""
 
     game: str = "kuhn"
     """kuhn, leduc, liars_dice, goofspiel, with options such as "goofspiel(4)" where they have them; a game of
@@ -36,8 +37,6 @@ class _Options:
     """The first of them."""
     points: int = 50
     """Points of the curves, at most."""
-    threads: int = 1
-    """CPU threads; one is fastest for small games."""
     max_histories: int = 1_000_000
     """Histories of the game, at most: larger ones are refused before they fill the memory."""
     config: Path | None = None
@@ -55,16 +54,11 @@ class _Options:
     those of the first seed are written to it."""
     csv: Path | None = None
     """A file to write the table to as well, the same as summary.csv in the run folder."""
-    out: Path | None = None
-    """Run folder; runs/armac-<game>-<time> where not given. It must be new or empty, unless --resume."""
-    resume: bool = False
-    """Go on with the run in --out from its last checkpoint."""
-    checkpoint_every: float = 30.0
-    """Seconds of CPU time between checkpoints."""
-    verbose: bool = False
-    """Say more."""
-    quiet: bool = False
-    """Say nothing but the table and errors."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options(RunOptions, _Game):
+    """Train ARMAC on a game: a regret policy and an actor, mixed by lambda, and the average policy that they leave."""
 
 
 # The fields of Settings by group, with what they are; --lambda says `lam` and `fixed`.

@@ -9,6 +9,7 @@ from torch import Tensor
 from armfold.core.check import check_shape
 from armfold.core.games import CHANCE, END, Rules, Tree
 from armfold.core.games.play import check_policy_values
+from armfold.shell.choose import suggest
 
 
 def _load(name: str) -> Any:
@@ -16,6 +17,9 @@ def _load(name: str) -> Any:
         import pyspiel
     except ImportError as error:
         raise ValueError("games and policies of OpenSpiel need it: pip install open_spiel") from error
+    known = pyspiel.registered_names()
+    if (kind := name.partition("(")[0].strip()) not in known:  # OpenSpiel would print all of them
+        raise suggest("game of OpenSpiel", kind, known)
     try:
         return pyspiel.load_game(name)
     except pyspiel.SpielError as error:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from armfold.core.games.rules import CHANCE, END, Rules, one_hot
+from armfold.core.games.rules import CHANCE, END, Rules, draw, one_hot
 
 PASS, BET = 0, 1
 _CARDS = "JQK"
@@ -27,7 +27,7 @@ def kuhn() -> Rules:
         start=State(),
         turn=turn,
         legal=lambda state: (PASS, BET),
-        chance=chance,
+        chance=lambda state: draw(len(_CARDS), state.cards),
         follow=follow,
         payoffs=payoffs,
         infoset=lambda state: _CARDS[state.cards[turn(state)]] + state.history,
@@ -42,12 +42,6 @@ def turn(state: State) -> int:
     if len(state.cards) < 2:
         return CHANCE
     return END if state.history in _ENDS else len(state.history) % 2
-
-
-def chance(state: State) -> list[tuple[int, float]]:
-    """Any card that is left."""
-    left = [card for card in range(len(_CARDS)) if card not in state.cards]
-    return [(card, 1 / len(left)) for card in left]
 
 
 def follow(state: State, action: int) -> State:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from armfold.core.games.rules import CHANCE, END, Rules, one_hot
+from armfold.core.games.rules import CHANCE, END, Rules, draw, one_hot
 
 FOLD, CALL, RAISE = 0, 1, 2
 _CARDS = 6  # two suits of three ranks
@@ -32,7 +32,7 @@ def leduc() -> Rules:
         start=State(),
         turn=turn,
         legal=legal,
-        chance=chance,
+        chance=lambda state: draw(_CARDS, state.cards),
         follow=follow,
         payoffs=payoffs,
         infoset=infoset,
@@ -60,12 +60,6 @@ def legal(state: State) -> list[int]:
     """To fold where there is something to call, and to raise twice a round."""
     fold = [FOLD] if state.paid[0] != state.paid[1] else []
     return [*fold, CALL, *([RAISE] if state.rounds[-1].count(RAISE) < _RAISES else [])]
-
-
-def chance(state: State) -> list[tuple[int, float]]:
-    """Any card that is left."""
-    left = [card for card in range(_CARDS) if card not in state.cards]
-    return [(card, 1 / len(left)) for card in left]
 
 
 def follow(state: State, action: int) -> State:

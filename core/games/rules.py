@@ -1,6 +1,6 @@
 """What a game is: pure functions over small state tuples of plain Python values. Two players, who forget nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 CHANCE = -1  # the turn of chance
@@ -25,6 +25,12 @@ class Rules(NamedTuple):
     view: Callable[[Any, int], Sequence[float]] | None = None  # what a player knows, as numbers, for networks
     summary: Callable[[Any], tuple[int, int, int, int]] | None = None  # round, position, pot, stack, for coarse keys
     openspiel: str | None = None  # what OpenSpiel loads it by
+
+
+def draw(cards: int, gone: Collection[int]) -> list[tuple[int, float]]:
+    """Any of the cards 0, 1, ... but those that are gone, each with the same probability. For `chance`."""
+    left = [card for card in range(cards) if card not in gone]
+    return [(card, 1 / len(left)) for card in left]
 
 
 def one_hot(value: int, size: int) -> list[float]:

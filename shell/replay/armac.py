@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from armfold.core.check import check_size
-from armfold.core.games import CHANCE, Tree, compile_game
+from armfold.core.games import CHANCE, Tree
 from armfold.core.games.armac import Info, Settings, State
 from armfold.core.games.decisions import Decisions, decisions
 from armfold.core.regret import KMeans
-from armfold.shell.choose import find_game
+from armfold.shell.games import find_again
 from armfold.shell.run.epochs import begin, check_settings, train
-from armfold.shell.run.solution import fingerprint
 
 
 class Facts(NamedTuple):
@@ -75,17 +74,6 @@ def check_games(settings: Settings, games: int) -> None:
         raise ValueError(f"replay_games must be an integer in [0, critic_games = {settings.critic_games}], got {games}")
 
 
-def remake(facts: Facts) -> Tree:
-    """The game of a run, made again by its name. Raises ValueError where that makes none, or another one."""
-    try:
-        tree = compile_game(find_game(facts.game))
-    except ValueError as error:
-        raise ValueError(f"game {facts.game} cannot be made again by its name: {error}") from error
-    if fingerprint(tree) != facts.rules:
-        raise ValueError(f"game {facts.game} is not the one that was played: its rules are others")
-    return tree
-
-
 def recompute(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The records of a run from the facts in its file. Raises ValueError where they are not those of one."""
     try:
@@ -99,7 +87,7 @@ def recompute(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
         raise ValueError(f"its facts are others than this version knows ({error})") from error
     check_size("epochs", told.epochs)
     check_size("threads", told.threads)
-    tree = remake(told)
+    tree = find_again(told.game, told.rules)
     points = decisions(tree)
     check_settings(tree, points, settings)
     check_games(settings, told.games)

@@ -11,19 +11,18 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from armfold.core.check import check_number, check_seed, check_size
-from armfold.core.games import Rules, Tree, compile_game, move
+from armfold.core.games import Rules, Tree
 from armfold.core.games.armac import Info, Settings, State
 from armfold.core.games.decisions import Decisions, decisions
 from armfold.core.regret import KMeans
-from armfold.shell.choose import find_game
 from armfold.shell.describe import describe
 from armfold.shell.device import cpu_threads
-from armfold.shell.replay.armac import Facts, check_games, describe_epoch, remake
+from armfold.shell.games import find_again, find_tree, fingerprint
+from armfold.shell.replay.armac import Facts, check_games, describe_epoch
 from armfold.shell.replay.record import Recorder
 from armfold.shell.run.epochs import begin, check_settings, train
 from armfold.shell.run.keeper import Gathering, Keeper, open_checkpoint
 from armfold.shell.run.result import curve_steps
-from armfold.shell.run.solution import fingerprint
 from armfold.shell.run.training import MEASURES, Trained, average_policy, checkpoint_path, measure
 from armfold.shell.view.progress import track
 
@@ -165,8 +164,7 @@ def prepare(
         raise ValueError(f"seeds must be different integers, one at least, got {tuple(seeds)}")
     settings = settings or Settings()
     check_games(settings, replay_games)
-    rules = find_game(game) if isinstance(game, str) else game
-    tree = move(rules if isinstance(rules, Tree) else compile_game(rules), device="cpu", dtype=torch.float64)
+    tree = find_tree(game)
     name = name or (game if isinstance(game, str) else tree.rules.name)
     where = decisions(tree)
     check_settings(tree, where, settings)
@@ -235,7 +233,7 @@ def run_job(
     for place in places.values():
         open_checkpoint(place, resume=resume)  # refused before the first seed is trained
     if replay is not None:
-        remake(job.facts(job.seeds[0]))  # which finds out whether the name makes this game
+        find_again(job.name, fingerprint(job.tree))  # which finds out whether the name makes this game
     trained = {}
     with cpu_threads(job.threads, torch.device("cpu")):
         for seed, place in places.items():

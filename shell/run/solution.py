@@ -1,15 +1,13 @@
 """What solving a game gave, how solutions compare, and the run folder that they are written to."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import torch
 from torch import Tensor
 
-from armfold.core.games import Tree, compile_game
-from armfold.shell.choose import find_game
+from armfold.core.games import Tree
+from armfold.shell.games import find_again, fingerprint
 from armfold.shell.run.compare import ended, write_tables
 from armfold.shell.store import checkpoint as store
 
@@ -68,14 +66,6 @@ class Solution(NamedTuple):
         return {**rest, "game": fingerprint(self.tree)}
 
 
-def fingerprint(tree: Tree) -> str:
-    """Digits that tell a game from others: of its infosets, actions, histories and payoffs."""
-    digest = hashlib.sha256("\n".join((*tree.rules.actions, *tree.names)).encode())
-    for x in (tree.legal, *tree.histories):
-        digest.update(x.to("cpu", torch.float64).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 class Row(NamedTuple):
     """A line of the comparison. Numbers are means over lanes."""
 
@@ -120,5 +110,5 @@ def load(folder: Path) -> tuple[dict[str, Solution], dict[str, Any]]:
     """The solutions of a run folder in the order in which they were asked for, and its configuration. The game is
     unfolded again."""
     config, folders = ended(folder)
-    tree = compile_game(find_game(config["game"]), max_histories=2**62)  # it has been before
+    tree = find_again(config["game"], config["rules"])
     return {name: Solution.load(path, tree) for name, path in folders.items()}, config

@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from armfold.core.check import check_number, check_seed, check_size
-from armfold.core.games import Rules, Tree, compile_game, expected_value, exploitability, move
+from armfold.core.games import Rules, Tree, expected_value, exploitability, move
 from armfold.core.games.solve import Variant
 from armfold.shell.buffers import write
-from armfold.shell.choose import find_game
 from armfold.shell.compiled import Mode, bind, choose
 from armfold.shell.describe import describe
 from armfold.shell.device import cpu_threads, find_device, synchronize
+from armfold.shell.games import find_tree, fingerprint
 from armfold.shell.run.keeper import Gathering, Keeper, open_checkpoint
-from armfold.shell.run.solution import Solution, fingerprint
+from armfold.shell.run.solution import Solution
 from armfold.shell.run.solvers import SAMPLED, Solver, make_solver
 from armfold.shell.view.progress import track
 
@@ -181,7 +181,7 @@ def solve(
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     where, folder = find_device(device), open_checkpoint(checkpoint, resume=resume)
     with cpu_threads(threads, where), torch.no_grad():
-        tree = _find_tree(game)
+        tree = find_tree(game)
         here = move(tree, device=where)
         solver = make_solver(algo, here, batch, seed=seed, traversals=traversals)
         run = _Run(solver, here, batch, curve_iterations(iterations, points), tolerance, dtype)
@@ -204,12 +204,3 @@ def solve(
         synchronize(where)
         solution = run.solution(tree, time.perf_counter() - began, compiled)
     return keeper.finish(solution)
-
-
-def _find_tree(game: str | Rules | Tree) -> Tree:
-    if isinstance(game, Tree):
-        return move(game, device="cpu", dtype=torch.float64)
-    rules = find_game(game) if isinstance(game, str) else game
-    if not isinstance(rules, Rules):
-        raise ValueError(f"game must be a name, Rules or a Tree, got {type(game).__name__}")
-    return compile_game(rules)

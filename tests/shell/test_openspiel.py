@@ -96,7 +96,7 @@ def test_players_who_are_told_the_same_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("game", "message"),
     [
-        ("nonsense", "OpenSpiel cannot load 'nonsense': Unknown game 'nonsense'"),
+        ("nonsense", "unknown game of OpenSpiel 'nonsense': known are 2048, "),
         ("kuhn_poker(cards=9)", "OpenSpiel cannot load 'kuhn_poker(cards=9)': Unknown parameter 'cards'"),
         ("kuhn_poker(players=3)", "game must have 2 players, but kuhn_poker(players=3) has 3"),
         ("matrix_pd", "game must be zero-sum, but matrix_pd() is GENERAL_SUM"),

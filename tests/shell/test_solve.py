@@ -20,7 +20,7 @@ from armfold.core.check import ShapeError
 from armfold.core.games import sample
 from armfold.core.games import solve as core
 from armfold.shell import Solution, read_policy, solve, write_policy
-from armfold.shell.choose import find_game
+from armfold.shell.games import find_game
 from armfold.shell.run import solve as runner
 from armfold.shell.run.solve import curve_iterations
 from armfold.shell.run.solvers import SOLVERS
@@ -393,7 +393,7 @@ def test_games_by_name(text: str, name: str) -> None:
         ("goofspiel(__import__('os'))", r"plain values in brackets"),
         ("nobody:game", r"cannot import 'nobody:game'"),
         ("math:sqrt(4)", r"must return Rules, returned float"),
-        ("openspiel:kuhn_pocker", r"OpenSpiel cannot load 'kuhn_pocker'"),
+        ("openspiel:kuhn_pocker", r"unknown game of OpenSpiel 'kuhn_pocker': did you mean 'kuhn_poker'"),
     ],
 )
 def test_names_of_no_game(text: str, pattern: str) -> None:
