@@ -107,7 +107,7 @@ def _init(params: Tree, *, moments: int, lanes: int) -> State:
 def _step_tensor(
     rule: Rule, g: Tensor, param: Tensor, moments: Moments, finite: Tensor, tunables: dict[str, Scalar]
 ) -> tuple[Tensor, Moments]:
-    """The update of one tensor, -rate (direction + weight_decay param), and its moments after it."""
+    """The update of one tensor, -rate (direction + weight_decay param), and its moments after it, in its dtype."""
     dims = g.ndim - finite.ndim
     at = {name: per_lane(value, g.dtype, dims) for name, value in tunables.items()}
     rate, weight_decay = at.pop("rate"), at.pop("weight_decay")
@@ -115,8 +115,8 @@ def _step_tensor(
     if isinstance(weight_decay, Tensor) or weight_decay:
         direction = direction + weight_decay * param
     kept = finite.reshape((*finite.shape, *(1,) * dims))
-    update = torch.where(kept, -rate * direction, 0)
-    return update, tuple(torch.where(kept, new, old) for new, old in zip(after, moments, strict=True))
+    update = torch.where(kept, -rate * direction, 0).to(param.dtype)  # 0-dim, it has the widest of all dtypes
+    return update, tuple(torch.where(kept, new, old).to(old.dtype) for new, old in zip(after, moments, strict=True))
 
 
 def _update(
@@ -257,7 +257,7 @@ def _clip(grads: Tree, state: tuple[()], params: Tree, *, norm: Scalar, lanes: i
     total = _norm(leaves, batch)
     # NaN, where inf would give 0 and be taken for a gradient.
     scale = torch.where(total < torch.inf, norm / total.clamp(min=norm), torch.nan)
-    clipped = [x * per_lane(scale, x.dtype, x.ndim - lanes) for x in leaves]
+    clipped = [(x * per_lane(scale, x.dtype, x.ndim - lanes)).to(x.dtype) for x in leaves]
     return pytree.tree_unflatten(clipped, spec), state
 
 

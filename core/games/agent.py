@@ -8,6 +8,8 @@ from torch import Tensor
 
 from armfold.core import nn, optim, random
 from armfold.core.games.decisions import Decisions
+from armfold.core.games.keys import known_keys
+from armfold.core.games.tree import Tree
 from armfold.core.regret import cluster, meta, output, scheduler, utility
 
 Lambda = Literal["learned", "meta", "random", "fixed"]
@@ -57,9 +59,9 @@ class Settings(NamedTuple):
     lru_evict_batch: int = 100
     utility: Literal["immediate", "advantage", "hybrid"] = "advantage"
     baseline_window: int = 100
-    advantage_window: int = 1  # decisions of many infosets share a lane, so that a longer one would blur them
+    advantage_window: int = 10
     min_samples: int = 5
-    gamma: float = 0.99  # a decision, of the returns of "immediate" and "hybrid"
+    gamma: float = 0.99  # a step of the game, chance's too, of the returns of "immediate" and "hybrid"
     level: int = 1  # of state keys: 0 round, player, position; 1 pot and stack too; 2 clusters of views
     n_clusters: int = 100
     update_clusters: bool = True
@@ -88,7 +90,8 @@ class State(NamedTuple):
     critics: Tensor  # [P, D, A] float32
     clusters: cluster.KMeans  # of infosets' views, for fine keys
     meta: meta.MetaRegret
-    utility: utility.UtilityState
+    keys: Tensor  # [M] int64, ascending, those under which the meta-learner may know an infoset
+    utility: utility.UtilityState  # of each of them
 
 
 def optimisers(settings: Settings) -> Nets:
@@ -106,19 +109,20 @@ def _clusters(points: Decisions, settings: Settings) -> int:
     return min(settings.n_clusters, len(points.known)) if settings.level == 2 else 1
 
 
-def init(points: Decisions, rng: Tensor, settings: Settings) -> State:
+def init(tree: Tree, points: Decisions, rng: Tensor, settings: Settings) -> State:
     """A run that has seen nothing, for a key rng [2]. Its first policy is uniform but for the actor's first weights."""
     known, seen, actions = points.known.shape[1], points.seen.shape[1], points.legal.shape[1]
-    keys = random.split(random.fold_in(rng, 0), len(Nets._fields)).unbind()
+    drawn = random.split(random.fold_in(rng, 0), len(Nets._fields)).unbind()
     make = partial(nn.mlp_init, final_scale=0.0)
     nets = Nets(
-        regret=make(keys[0], (known, *settings.hidden, actions)),
-        average=make(keys[1], (known, *settings.hidden, actions)),
-        actor=make(keys[2], (known, *settings.hidden, actions)),
-        critic=make(keys[3], (seen, *settings.hidden, actions)),
-        scheduler=scheduler.scheduler_init(keys[4], known, hidden=settings.scheduler_hidden, bins=bins(settings)),
+        regret=make(drawn[0], (known, *settings.hidden, actions)),
+        average=make(drawn[1], (known, *settings.hidden, actions)),
+        actor=make(drawn[2], (known, *settings.hidden, actions)),
+        critic=make(drawn[3], (seen, *settings.hidden, actions)),
+        scheduler=scheduler.scheduler_init(drawn[4], known, hidden=settings.scheduler_hidden, bins=bins(settings)),
     )
     shape = (settings.stored, len(points.known), actions)
+    keys = known_keys(tree, settings.level, _clusters(points, settings))
     return State(
         rng=rng,
         epoch=torch.zeros((), dtype=torch.int64, device=rng.device),
@@ -129,8 +133,9 @@ def init(points: Decisions, rng: Tensor, settings: Settings) -> State:
         critics=torch.zeros((settings.stored, *points.legal.shape), device=rng.device),
         clusters=cluster.kmeans_init(random.fold_in(rng, 1), points.known, clusters=_clusters(points, settings)),
         meta=meta.meta_regret_init(rng, bins=len(settings.bins), capacity=settings.max_states),
+        keys=keys,
         utility=utility.utility_init(
-            rng,
+            rng.expand(len(keys), 2),
             bins=len(settings.bins),
             baseline_window=settings.baseline_window,
             advantage_window=settings.advantage_window,

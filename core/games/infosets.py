@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from armfold.core.games import sequence
+from armfold.core.games.keys import infoset_keys
 from armfold.core.games.rules import Rules
 from armfold.core.games.sample import Paths, paths
 from armfold.core.games.sums import Rows, make_rows
 from armfold.core.games.tree import Side, Tree, move
-from armfold.core.regret.keys import bucket, state_key
 
 
 class Infosets(NamedTuple):
@@ -58,9 +58,7 @@ def _keys(tree: Tree, level: int | None) -> Tensor:
         return torch.arange(len(tree.player))
     if level not in (0, 1):
         raise ValueError(f"level must be 0, 1 or None, got {level!r}")
-    round_, position, pot, stack = tree.summary.unbind(1)
-    buckets = (bucket(pot), bucket(stack)) if level else ()
-    return state_key(level, round_, tree.player, position, *buckets)
+    return infoset_keys(tree, level)
 
 
 def _features(tree: Tree) -> Tensor:

@@ -9,18 +9,16 @@ from armfold.core import masked, nn, random
 from armfold.core.games import play
 from armfold.core.games.agent import Nets, Settings, State, bins, optimisers
 from armfold.core.games.decisions import Decisions
+from armfold.core.games.keys import infoset_keys
 from armfold.core.games.tree import Tree
-from armfold.core.regret import cluster, keys, meta, mix, output, scheduler, utility
+from armfold.core.regret import cluster, meta, mix, output, scheduler, utility
 from armfold.core.regret.match import regret_match
 
 
 def state_keys(tree: Tree, points: Decisions, state: State, settings: Settings) -> Tensor:
     """The key [I] under which the meta-learner knows each infoset."""
-    if settings.level == 2:
-        return keys.state_key(2, cluster.kmeans_assign(state.clusters, points.known))
-    round_, position, pot, stack = tree.summary.unbind(1)
-    more = (keys.bucket(pot), keys.bucket(stack)) if settings.level == 1 else ()
-    return keys.state_key(settings.level, round_, tree.player, position, *more)
+    cluster_of = cluster.kmeans_assign(state.clusters, points.known) if settings.level == 2 else None
+    return infoset_keys(tree, settings.level, cluster_of)
 
 
 def temperature(state: State, settings: Settings) -> Tensor:
@@ -91,43 +89,10 @@ def learn_lambda(
     points: Decisions, state: State, key: Tensor, games: play.Trajectory, played: Played, q: Tensor, settings: Settings
 ) -> tuple[State, Tensor]:
     """The meta-learner after some games, and the scheduler after it; and its KL to the meta-learner."""
-    some = play.Trajectory(*(x[..., : settings.meta_games] for x in games))
-    d = points.number[some.history[:-1]].flatten()
-    acts, at = d >= 0, d.clamp(min=0)
-    infoset, sign = points.infoset[at], (1 - 2 * points.player[at]).to(q.dtype)
-    reward = torch.where(
-        torch.arange(len(some.player)) == (some.length - 1).unsqueeze(-1), some.payoff.unsqueeze(-1), 0
-    )
-    returns = utility.discounted_returns(reward.to(q.dtype), gamma=settings.gamma).T.flatten() * sign
-    rows = utility.Decisions(
-        actor=played.actor[infoset],
-        regret=played.regret[infoset],
-        legal=points.legal[at],
-        valid=acts,
-        action=some.action.flatten().clamp(min=0, max=q.shape[1] - 1),
-        propensity=some.probability.flatten(),
-        returns=returns,
-        values=q[at] * sign.unsqueeze(1),
-    )
-    kinds = {"advantage": utility.advantage, "immediate": utility.immediate, "hybrid": utility.hybrid}
-    seen, worth = kinds[settings.utility](state.utility, rows, bins=settings.bins)
-    learner = meta.meta_regret_steps(
-        state.meta,
-        key[infoset],
-        worth,
-        valid=acts,
-        decay=settings.decay,
-        util_clip=settings.util_clip,
-        regret_clip=settings.regret_clip,
-        regret_min=settings.regret_min,
-        initial_regret=settings.initial_regret,
-        smoothing_factor=settings.smoothing_factor,
-        evict=settings.lru_evict_batch,
-    )
-    state = state._replace(utility=seen, meta=learner)
+    state = _learn_bins(points, state, key, games, played, q, settings)
     if settings.lam != "learned":
         return state, torch.zeros((), device=q.device)
-    target = meta.meta_regret_probs(learner, key, smoothing_factor=settings.smoothing_factor)
+    target = meta.meta_regret_probs(state.meta, key, smoothing_factor=settings.smoothing_factor)
     if settings.continuous:
         target = output.expected_lambda(target, settings.bins)
     net, opt, kl = state.nets.scheduler, state.optimisers.scheduler, torch.zeros((), device=q.device)
@@ -145,3 +110,56 @@ def learn_lambda(
         kl = stats.kl
     nets, opts = state.nets._replace(scheduler=net), state.optimisers._replace(scheduler=opt)
     return state._replace(nets=nets, optimisers=opts), kl
+
+
+def _learn_bins(
+    points: Decisions, state: State, key: Tensor, games: play.Trajectory, played: Played, q: Tensor, settings: Settings
+) -> State:
+    """The meta-learner after what the bins were worth in some games."""
+    some = play.Trajectory(*(x[..., : settings.meta_games] for x in games))
+    d = points.number[some.history[:-1]].T.flatten()  # game after game
+    acts, at = d >= 0, d.clamp(min=0)
+    own = key[points.infoset[at]]
+    mine = torch.searchsorted(state.keys, own)
+    rows = _moves(points, some, at, acts, played, q, settings)
+    # Every key has windows of its own, so that no state's values are averaged with another's.
+    lanes = len(state.keys)
+    wide = {name: x.expand(lanes, *x.shape) for name, x in rows._asdict().items() if x is not None}
+    each = utility.Moves(**wide)._replace(valid=acts & (mine == torch.arange(lanes, device=mine.device).unsqueeze(1)))
+    kinds = {"advantage": utility.advantage, "immediate": utility.immediate, "hybrid": utility.hybrid}
+    options = {} if settings.utility == "advantage" else {"min_samples": settings.min_samples}
+    seen, worth = kinds[settings.utility](state.utility, each, bins=settings.bins, **options)
+    learner = meta.meta_regret_steps(
+        state.meta,
+        own,
+        worth[mine, torch.arange(len(mine), device=mine.device)],
+        valid=acts,
+        decay=settings.decay,
+        util_clip=settings.util_clip,
+        regret_clip=settings.regret_clip,
+        regret_min=settings.regret_min,
+        initial_regret=settings.initial_regret,
+        smoothing_factor=settings.smoothing_factor,
+        evict=settings.lru_evict_batch,
+    )
+    return state._replace(utility=seen, meta=learner)
+
+
+def _moves(
+    points: Decisions, games: play.Trajectory, at: Tensor, acts: Tensor, played: Played, q: Tensor, settings: Settings
+) -> utility.Moves:
+    """The steps of games, game after game, as the mover sees them: decision `at` [n] where `acts` [n]."""
+    infoset, sign = points.infoset[at], (1 - 2 * points.player[at]).to(q.dtype)
+    ends = torch.arange(len(games.player), device=at.device).unsqueeze(1) == games.length - 1
+    reward = torch.where(ends, games.payoff, 0).to(q.dtype).T
+    returns = utility.discounted_returns(reward, gamma=settings.gamma).flatten() * sign
+    return utility.Moves(
+        actor=played.actor[infoset],
+        regret=played.regret[infoset],
+        legal=points.legal[at],
+        valid=acts,
+        action=games.action.T.flatten().clamp(min=0, max=q.shape[1] - 1),
+        propensity=games.probability.T.flatten(),
+        returns=returns,
+        values=q[at] * sign.unsqueeze(1),
+    )

@@ -57,7 +57,7 @@ class Tree(NamedTuple):
     names: tuple[str, ...]  # of the I infosets
     legal: Tensor  # [I, A] bool
     player: Tensor  # [I] int64, who moves there
-    summary: Tensor  # [I, 4] int64: round, position, pot, stack, for coarse keys; zeros where the rules tell none
+    summary: Tensor  # [I, 4] int64: round, position, pot, stack, for coarse keys, as the rules tell; see `compile_game`
     sequence: Tensor  # [I, A] int64 in [0, S), what an action leads to; 0 where it is illegal
     slot: Tensor  # [S] int64 in [0, I * A), the infoset and action of a sequence; 0 for the empty ones
     sides: tuple[Side, Side]

@@ -40,8 +40,8 @@ from armfold.core.regret.scheduler import (
     scheduler_step,
 )
 from armfold.core.regret.utility import (
-    Decisions,
     EpisodeMetrics,
+    Moves,
     UtilityState,
     advantage,
     discounted_returns,
@@ -55,7 +55,6 @@ __all__ = [
     "BINS",
     "Bins",
     "Continuous",
-    "Decisions",
     "Discrete",
     "EpisodeMetrics",
     "KMeans",
@@ -64,6 +63,7 @@ __all__ = [
     "Mixed",
     "MixingStats",
     "Mode",
+    "Moves",
     "Output",
     "SchedulerLosses",
     "SchedulerStats",

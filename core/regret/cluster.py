@@ -57,21 +57,25 @@ def kmeans_step(state: KMeans, rng: Tensor, x: Tensor, *, decay: Scalar = 1.0) -
     """The clusters after n more rows x [*B, n, d]: each centre moves to the mean of all rows that it has won.
 
     decay in [0, 1], a number or a tensor [*B]: all weights are multiplied by it first, so that below 1 old rows fade.
-    An empty cluster takes a row that is no centre, drawn as in `kmeans_init` by the keys rng [*B, 2], but all of them
-    at once. Rows that are not finite are ignored.
+    A cluster that is empty then and nearest to no row takes one that is no centre, drawn as in `kmeans_init` by the
+    keys rng [*B, 2], but all of them at once; then each row is won by the nearest centre. Rows that are not finite are
+    ignored.
     """
     check_number("decay", decay, low=0.0, high=1.0)
     check_key(rng, state.weight.shape[:-1])
     _check_rows(state, x)
     if x.shape[-2] == 0:
         return state
-    clusters = state.weight.shape[-1]
-    state, nearest = _seed(state._replace(weight=state.weight * per_lane(decay, torch.float64)), rng, x)
+    clusters, faded = state.weight.shape[-1], state.weight * per_lane(decay, torch.float64)
+    nearest = _nearest(state.centre, state.weight >= _LEAST, x)
+    empty = (faded < _LEAST) & ~masked.one_hot(nearest, clusters).any(-2)
+    centre, seeded = _seed(state.centre, empty, nearest, rng, x)
+    nearest = _nearest(centre, ~empty | seeded, x)
     won = masked.one_hot(nearest, clusters).to(x.dtype)
-    weight = state.weight + won.sum(-2)
+    weight = torch.where(seeded, 0, faded) + won.sum(-2)
     # From the centre that each row joins: sums of rows would lose digits where the points lie far from 0.
-    moved = won.mT @ _offset(state, x, nearest)
-    return KMeans(state.centre + moved / torch.where(weight > 0, weight, 1).to(x.dtype).unsqueeze(-1), weight)
+    moved = won.mT @ _offset(centre, x, nearest)
+    return KMeans(centre + moved / torch.where(weight > 0, weight, 1).to(x.dtype).unsqueeze(-1), weight)
 
 
 def kmeans_assign(state: KMeans, x: Tensor) -> Tensor:
@@ -79,15 +83,15 @@ def kmeans_assign(state: KMeans, x: Tensor) -> Tensor:
     finite, and where all clusters are empty."""
     rows = x if x.ndim > state.weight.ndim else x.unsqueeze(-2)
     _check_rows(state, rows)
-    nearest = _nearest(state, rows)
+    nearest = _nearest(state.centre, state.weight >= _LEAST, rows)
     return nearest if rows is x else nearest.squeeze(-1)
 
 
 def kmeans_inertia(state: KMeans, x: Tensor) -> Tensor:
     """Mean squared distance [*B] of rows x [*B, n, d] from their nearest centres; 0 without rows that have one."""
     _check_rows(state, x)
-    nearest = _nearest(state, x)
-    return _square(_offset(state, x, nearest)).sum(-1) / (nearest >= 0).sum(-1).clamp(min=1)
+    nearest = _nearest(state.centre, state.weight >= _LEAST, x)
+    return _square(_offset(state.centre, x, nearest)).sum(-1) / (nearest >= 0).sum(-1).clamp(min=1)
 
 
 def _check_rows(state: KMeans, x: Tensor) -> None:
@@ -108,39 +112,34 @@ def _square(x: Tensor) -> Tensor:
     return (x * x).sum(-1)
 
 
-def _nearest(state: KMeans, x: Tensor) -> Tensor:
-    """The nearest cluster that is not empty, int64 [*B, n]; -1 for rows that are not finite, or where there is none."""
+def _nearest(centre: Tensor, held: Tensor, x: Tensor) -> Tensor:
+    """The nearest of the centres [*B, M, d] that are `held` [*B, M], int64 [*B, n]; -1 for rows x [*B, n, d] that are
+    not finite, or where none is held."""
     x, usable = _usable(x)
-    held = state.weight >= _LEAST
     # Distances from a point amid the centres: products of coordinates would lose digits far from 0.
-    parts = torch.where(held.unsqueeze(-1), state.centre, 0)
+    parts = torch.where(held.unsqueeze(-1), centre, 0)
     middle = parts.sum(-2, keepdim=True) / held.sum(-1).clamp(min=1)[..., None, None]
-    centre = parts - middle
-    length = torch.where(held, _square(centre), torch.inf)
-    nearest = (length.unsqueeze(-2) - 2 * ((x - middle) @ centre.mT)).argmin(-1)
+    parts = parts - middle
+    length = torch.where(held, _square(parts), torch.inf)
+    nearest = (length.unsqueeze(-2) - 2 * ((x - middle) @ parts.mT)).argmin(-1)
     return torch.where(usable & held.any(-1, keepdim=True), nearest, -1)
 
 
-def _offset(state: KMeans, x: Tensor, nearest: Tensor) -> Tensor:
+def _offset(centre: Tensor, x: Tensor, nearest: Tensor) -> Tensor:
     """x less the centre of its cluster, [*B, n, d]; 0 for rows of none."""
-    offset = x - read(state.centre, nearest.clamp(min=0))
+    offset = x - read(centre, nearest.clamp(min=0))
     return torch.where((nearest >= 0).unsqueeze(-1), offset, 0)
 
 
-def _seed(state: KMeans, rng: Tensor, x: Tensor) -> tuple[KMeans, Tensor]:
-    """The clusters with empty ones put on rows of x [*B, n, d], and the cluster that each row joins, [*B, n]."""
-    n, clusters = x.shape[-2], state.weight.shape[-1]
+def _seed(centre: Tensor, empty: Tensor, nearest: Tensor, rng: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The centres [*B, M, d] with `empty` ones [*B, M] put on rows of x [*B, n, d], whose `nearest` is [*B, n], and
+    which ones found a row, bool [*B, M]."""
+    most = min(x.shape[-2], empty.shape[-1])
     x, usable = _usable(x)
-    nearest = torch.where(usable, _nearest(state, x), -1)
     # Rows sorted by log weight and Gumbel noise come in the order of draws without replacement (Efraimidis 2006).
-    gap = torch.where(nearest >= 0, _square(_offset(state, x, nearest)), usable.to(x.dtype))
-    drawn = torch.topk(torch.log(gap) + random.gumbel(rng, (n,), dtype=x.dtype), min(n, clusters), dim=-1)
-    empty = state.weight < _LEAST
+    gap = torch.where(nearest >= 0, _square(_offset(centre, x, nearest)), usable.to(x.dtype))
+    drawn = torch.topk(torch.log(gap) + random.gumbel(rng, gap.shape[-1:], dtype=x.dtype), most, dim=-1)
     turn = empty.cumsum(-1) - 1
+    seeded = empty & (turn < most) & (read(drawn.values, turn.clamp(min=0)) > -torch.inf)
     row = read(drawn.indices, turn.clamp(min=0))
-    takes = empty & (turn < min(n, clusters)) & (read(drawn.values, turn.clamp(min=0)) > -torch.inf)
-    cluster = torch.arange(clusters, device=x.device).expand(row.shape)
-    joined = torch.cat((nearest, torch.full_like(nearest[..., :1], -1)), -1)
-    joined = torch.scatter(joined, -1, torch.where(takes, row, n), cluster)[..., :n]
-    centre = torch.where(takes.unsqueeze(-1), read(x, row), state.centre)
-    return KMeans(centre, torch.where(takes, 0, state.weight)), joined
+    return torch.where(seeded.unsqueeze(-1), read(x, row), centre), seeded

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from armfold.core import masked, random
 from armfold.core.check import ShapeError, check_key, check_number, check_shape, check_values
-from armfold.core.regret.match import check_rows
+from armfold.core.regret.match import check_rows, kind
 from armfold.core.types import Scalar, per_lane
 
 BINS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -48,7 +48,8 @@ def as_dict(out: Output) -> dict[str, Any]:
 
 
 def from_dict(said: Mapping[str, Any]) -> Output:
-    """The inverse of `as_dict`. Raises ValueError for another mode or a key that is missing; further keys are left."""
+    """The inverse of `as_dict`. Raises ValueError for another mode or a key that is missing; further keys are left.
+    Values are left as they are too: see `check_output`."""
     names = {"continuous": ("lambda",), "discrete": ("logits", "lambda_idx")}
     mode = said.get("mode")
     if mode not in names:
@@ -61,27 +62,38 @@ def from_dict(said: Mapping[str, Any]) -> Output:
     return Discrete(said["logits"], said["lambda_idx"], said.get("lambda_fixed"))
 
 
+def number_of(bins: Bins) -> int:
+    """How many values `bins` have, K >= 1. Raises ShapeError for a tensor that is not [*B, K], ValueError for what is
+    neither a tensor nor a sequence of numbers in [0, 1]."""
+    if isinstance(bins, Tensor):
+        if bins.ndim == 0 or bins.shape[-1] == 0:
+            raise ShapeError(f"bins must have shape (K,) or (*B, K), K >= 1, got {tuple(bins.shape)}")
+        return bins.shape[-1]
+    values = bins if isinstance(bins, Sequence) else ()
+    if not values or not all(isinstance(value, int | float) and 0 <= value <= 1 for value in values):
+        raise ValueError(f"bins must be numbers in [0, 1], at least one, got {bins!r}")
+    return len(values)
+
+
 def check_bins(bins: Bins) -> None:
     """Raise ValueError unless `bins` ascend strictly inside [0, 1]. A tensor is read: not for traced code."""
+    number = number_of(bins)
     if isinstance(bins, Tensor):
-        for row in bins.reshape(-1, bins.shape[-1]).tolist():
+        for row in bins.reshape(-1, number).tolist():
             check_bins(row)
         return
-    if not bins or not all(isinstance(value, int | float) and 0 <= value <= 1 for value in bins):
-        raise ValueError(f"bins must be numbers in [0, 1], at least one, got {bins!r}")
     if not all(low < high for low, high in itertools.pairwise(bins)):
         raise ValueError(f"bins must be sorted, each above the one before, got {bins!r}")
 
 
 def check_output(out: Output | Mapping[str, Any], bins: Bins | None = None) -> None:
     """Raise ValueError unless every value of `out` can be used: lambda in [0, 1], logits with a finite largest entry,
-    chosen bins that exist; and `bins`, where they are given.
+    chosen bins that exist; and `bins`, where they are given. Raises ShapeError for other shapes.
 
     It reads the tensors: for where data comes in, not for traced code. `mix_policies` itself draws lambda to the
     nearer end of [0, 1], and gives rows of 0 where it is NaN.
     """
-    out = from_dict(out) if isinstance(out, Mapping) else out
-    _check_shapes(out)
+    out = _output(out)
     if bins is not None:
         check_bins(bins)
     if isinstance(out, Continuous):
@@ -96,17 +108,23 @@ def check_output(out: Output | Mapping[str, Any], bins: Bins | None = None) -> N
         check_values("fixed", torch.where(out.fixed == out.fixed, out.fixed, 0), low=0.0, high=1.0)
 
 
-def _check_shapes(out: Output) -> None:
+def _output(out: Any) -> Output:
+    """A scheduler's output or what its dictionary says, in the shapes that it must have."""
+    out = from_dict(out) if isinstance(out, Mapping) else out
     if isinstance(out, Continuous):
-        if not out.lam.is_floating_point() or out.lam.ndim == 0 or out.lam.shape[-1] != 1:
-            raise ShapeError(f"lambda must be floating of shape (*B, 1), got {out.lam.dtype} {tuple(out.lam.shape)}")
-        return
+        lam = out.lam
+        if not isinstance(lam, Tensor) or not lam.is_floating_point() or lam.ndim == 0 or lam.shape[-1] != 1:
+            raise ShapeError(f"lambda must be floating of shape (*B, 1), got {kind(lam)}")
+        return out
+    if not isinstance(out, Discrete):
+        raise ValueError(f"out must be Continuous, Discrete or a dictionary of either, got {kind(out)}")
     check_rows("logits", out.logits, None)
-    if out.chosen.dtype != torch.int64:
-        raise ShapeError(f"chosen must have dtype torch.int64, got {out.chosen.dtype}")
-    check_shape("chosen", out.chosen, out.logits.shape[:-1])
-    if out.fixed is not None:
-        check_shape("fixed", out.fixed, out.logits.shape[:-1])
+    rows = out.logits.shape[:-1]
+    if not isinstance(out.chosen, Tensor) or out.chosen.dtype != torch.int64 or out.chosen.shape != rows:
+        raise ShapeError(f"chosen must be torch.int64 of shape {tuple(rows)}, got {kind(out.chosen)}")
+    if out.fixed is not None and (not isinstance(out.fixed, Tensor) or out.fixed.shape != rows):
+        raise ShapeError(f"fixed must be a tensor of shape {tuple(rows)}, got {kind(out.fixed)}")
+    return out
 
 
 def per_row(name: str, tunable: Scalar, x: Tensor) -> Scalar:
@@ -153,7 +171,8 @@ def discrete_logits_to_lambda(
     drawn from softmax(logits) by the key `rng` [*B, 2], with the gradient of the mean bin under softmax((logits +
     noise) / tau) of the same noise (straight through). tau > 0: a number, or a tensor [*B] or over the first of those
     dimensions; it does not move "hard". A row that has a NaN gives NaN. Raises ValueError for bins that are not sorted
-    or outside [0, 1], tau <= 0, another mode, and "gumbel" without rng.
+    or outside [0, 1] and tau <= 0 where they are numbers (tensors are not read), another mode, and "gumbel" without
+    rng; ShapeError for other shapes.
     Source: Jang, Gu and Poole 2017; Maddison, Mnih and Teh 2017.
     """
     _check_mode(mode, tau)
@@ -187,8 +206,7 @@ def output_to_lambda(
     rng: Tensor | None = None,
 ) -> Tensor:
     """Lambda [*B] that a scheduler's output means, in [0, 1] or NaN. See `mix_policies` for the arguments."""
-    out = from_dict(out) if isinstance(out, Mapping) else out
-    _check_shapes(out)
+    out = _output(out)
     _check_mode(mode, tau)
     if isinstance(out, Continuous):
         return out.lam.squeeze(-1).clamp(0, 1)

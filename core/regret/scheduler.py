@@ -14,8 +14,8 @@ from torch import Tensor
 from armfold.core import optim
 from armfold.core.check import ShapeError, check_number, check_shape, check_size
 from armfold.core.nn import Mlp, mlp, mlp_init
-from armfold.core.regret.match import check_rows
-from armfold.core.regret.output import Bins, Continuous, Discrete, Output, best_bin, check_bins, per_row
+from armfold.core.regret.match import check_rows, kind
+from armfold.core.regret.output import Bins, Continuous, Discrete, Output, best_bin, check_bins, number_of, per_row
 from armfold.core.types import Scalar, per_lane
 
 
@@ -40,7 +40,7 @@ def scheduler_init(
 
 
 def _outputs(bins: Bins | None) -> int:
-    return 1 if bins is None else bins.shape[-1] if isinstance(bins, Tensor) else len(bins)
+    return 1 if bins is None else number_of(bins)
 
 
 def _scores(params: Mlp, x: Tensor, bins: Bins | None) -> Tensor:
@@ -76,10 +76,8 @@ def scheduler_apply(
     check_number("eps", eps, low=0.0, high=0.5)
     scores = _scores(params, x, bins)
     rows = scores[..., 0]
-    if step.dtype != torch.int64 or step.shape != rows.shape[: step.ndim]:
-        raise ShapeError(
-            f"step must be int64 with first dimensions of {tuple(rows.shape)}, got {step.dtype} {tuple(step.shape)}"
-        )
+    if not isinstance(step, Tensor) or step.dtype != torch.int64 or step.shape != rows.shape[: step.ndim]:
+        raise ShapeError(f"step must be torch.int64 with first dimensions of {tuple(rows.shape)}, got {kind(step)}")
     warming = (step < warmup).reshape((*step.shape, *(1,) * (rows.ndim - step.ndim)))
     fixed = torch.where(warming, per_row("init_lambda", init_lambda, rows), torch.full_like(rows, torch.nan))
     if bins is not None:
@@ -130,8 +128,8 @@ def anneal_by_rate(
 
 
 def _schedule(step: Tensor, start: Scalar, end: Scalar, dtype: torch.dtype) -> tuple[Tensor, Scalar, Scalar]:
-    if step.dtype != torch.int64:
-        raise ShapeError(f"step must have dtype torch.int64, got {step.dtype}")
+    if not isinstance(step, Tensor) or step.dtype != torch.int64:
+        raise ShapeError(f"step must be a tensor of dtype torch.int64, got {kind(step)}")
     check_number("start", start, low=0.0, open_low=True)
     check_number("end", end, low=0.0, open_low=True)
     time = step.to(dtype)

@@ -18,7 +18,7 @@ from armfold.core.regret.window import Window, window_init, window_mean, window_
 from armfold.core.types import Scalar, per_lane
 
 
-class Decisions(NamedTuple):
+class Moves(NamedTuple):
     """n decisions of each lane, and what came of them. Illegal entries are not looked at."""
 
     actor: Tensor  # [*B, n, A] float, probabilities: the actor's policy
@@ -33,7 +33,7 @@ class Decisions(NamedTuple):
 
 
 class UtilityState(NamedTuple):
-    """What is remembered of earlier decisions."""
+    """What is remembered of earlier moves."""
 
     returns: Window  # of [*B, W] returns, reward unit: their mean is the baseline of `immediate`
     advantages: Window  # of [*B, W, K] utilities, reward unit: their mean is what `advantage` gives
@@ -47,7 +47,7 @@ def utility_init(
     advantage_window: int = 10,
     dtype: torch.dtype = torch.float32,
 ) -> UtilityState:
-    """Nothing remembered, for each key in rng [*B, 2] and K = bins; the windows are of so many decisions, >= 1."""
+    """Nothing remembered, for each key in rng [*B, 2] and K = bins; the windows are of so many moves, >= 1."""
     return UtilityState(
         window_init(rng, window=baseline_window, dtype=dtype),
         window_init(rng, bins, window=advantage_window, dtype=dtype),
@@ -55,7 +55,7 @@ def utility_init(
 
 
 def immediate(
-    state: UtilityState, decisions: Decisions, *, bins: Bins = BINS, min_samples: int = 5
+    state: UtilityState, moves: Moves, *, bins: Bins = BINS, min_samples: int = 5
 ) -> tuple[UtilityState, Tensor]:
     """u_k = pi_k(action) / propensity * (return - baseline), [*B, n, K]: utilities from what was played.
 
@@ -63,64 +63,64 @@ def immediate(
     makes u_k an unbiased estimate of what bin k earns at this decision, less the baseline, provided that what it plays
     could have been played. NaN where the action is illegal or has no propensity. Needs action, propensity, returns.
     """
-    action, propensity, returns = (_needed(decisions, name) for name in ("action", "propensity", "returns"))
-    actor, regret, lam = _check(state, decisions, bins)
+    action, propensity, returns = (_needed(moves, name) for name in ("action", "propensity", "returns"))
+    actor, regret, lam = _check(state, moves, bins)
     possible = (action >= 0) & (action < actor.shape[-1]) & (propensity > 0)
-    if decisions.legal is not None:
-        possible = possible & masked.take(decisions.legal, action)
+    if moves.legal is not None:
+        possible = possible & masked.take(moves.legal, action)
     baseline = window_mean(state.returns, min_samples=min_samples).unsqueeze(-1)
     scale = torch.where(possible, (returns - baseline) / propensity, torch.nan)
     a, r = masked.take(actor, action).unsqueeze(-1), masked.take(regret, action).unsqueeze(-1)
-    seen, _ = window_push(state.returns, returns, decisions.valid)
+    seen, _ = window_push(state.returns, returns, moves.valid)
     return state._replace(returns=seen), (lam * a + (1 - lam) * r) * scale.unsqueeze(-1)
 
 
-def advantage(state: UtilityState, decisions: Decisions, *, bins: Bins = BINS) -> tuple[UtilityState, Tensor]:
+def advantage(state: UtilityState, moves: Moves, *, bins: Bins = BINS) -> tuple[UtilityState, Tensor]:
     """u_k = <pi_k, values> - sum over j of weights_j <pi_j, values>, [*B, n, K]: utilities from a critic.
 
     So u_k = (lambda_k - mean lambda) <actor - regret, values>, linear in lambda. Returned is the mean of the last W
     utilities of the lane, this one included; where decisions at unlike states share a lane, they blur one another
     unless W is 1. NaN where a legal value is. Needs values.
     """
-    values = _needed(decisions, "values")
-    actor, regret, lam = _check(state, decisions, bins)
-    if decisions.legal is not None:
-        values = torch.where(decisions.legal, values, 0)
+    values = _needed(moves, "values")
+    actor, regret, lam = _check(state, moves, bins)
+    if moves.legal is not None:
+        values = torch.where(moves.legal, values, 0)
     gap = ((actor - regret) * values).sum(-1, keepdim=True)
-    weights = decisions.weights
+    weights = moves.weights
     mean = lam.mean(-1, keepdim=True) if weights is None else (weights * lam).sum(-1, keepdim=True)
     utility = (lam - mean) * gap
-    seen, average = window_push(state.advantages, utility, decisions.valid)
+    seen, average = window_push(state.advantages, utility, moves.valid)
     return state._replace(advantages=seen), torch.where(torch.isfinite(gap), average, torch.nan)
 
 
 def hybrid(
-    state: UtilityState, decisions: Decisions, *, bins: Bins = BINS, min_samples: int = 5, weight: Scalar = 0.5
+    state: UtilityState, moves: Moves, *, bins: Bins = BINS, min_samples: int = 5, weight: Scalar = 0.5
 ) -> tuple[UtilityState, Tensor]:
     """weight * `immediate` + (1 - weight) * `advantage`, [*B, n, K]; weight in [0, 1], a number or a tensor [*B]."""
     check_number("weight", weight, low=0.0, high=1.0)
-    state, played = immediate(state, decisions, bins=bins, min_samples=min_samples)
-    state, judged = advantage(state, decisions, bins=bins)
+    state, played = immediate(state, moves, bins=bins, min_samples=min_samples)
+    state, judged = advantage(state, moves, bins=bins)
     share = per_lane(weight, judged.dtype, 2)
     return state, share * played + (1 - share) * judged
 
 
-def _needed(decisions: Decisions, name: str) -> Tensor:
-    given: Tensor | None = getattr(decisions, name)
+def _needed(moves: Moves, name: str) -> Tensor:
+    given: Tensor | None = getattr(moves, name)
     if given is None:
-        raise ValueError(f"decisions must have {name} for this utility, got None")
+        raise ValueError(f"moves must have {name} for this utility, got None")
     return given
 
 
-def _check(state: UtilityState, decisions: Decisions, bins: Bins) -> tuple[Tensor, Tensor, Tensor]:
+def _check(state: UtilityState, moves: Moves, bins: Bins) -> tuple[Tensor, Tensor, Tensor]:
     """Both policies [*B, n, A], over what is legal, and lambda [K] or [*B, 1, K]."""
-    actor = decisions.actor
-    check_rows("actor", actor, decisions.legal)
+    actor = moves.actor
+    check_rows("actor", actor, moves.legal)
     if actor.ndim != state.returns.filled.ndim + 2:
         raise ShapeError(f"actor must have shape {(*state.returns.filled.shape, 'n', 'A')}, got {tuple(actor.shape)}")
     rows, arms = (*state.returns.filled.shape, actor.shape[-2]), actor.shape[-1]
     number = state.advantages.recent.shape[-1]
-    for name, given in decisions._asdict().items():
+    for name, given in moves._asdict().items():
         if given is not None:
             of = (arms,) if name in ("actor", "regret", "legal", "values") else (number,) if name == "weights" else ()
             check_shape(name, given, (*rows, *of))
@@ -130,7 +130,7 @@ def _check(state: UtilityState, decisions: Decisions, bins: Bins) -> tuple[Tenso
     if lam.ndim > 1:
         lam = lam.unsqueeze(-2)
     check_shape("bins", lam, (*(rows[:-1] + (1,) if lam.ndim > 1 else ()), number))
-    return _shares(actor, decisions.legal), _shares(decisions.regret, decisions.legal), lam
+    return _shares(actor, moves.legal), _shares(moves.regret, moves.legal), lam
 
 
 def _shares(policy: Tensor, legal: Tensor | None) -> Tensor:
@@ -163,7 +163,7 @@ def _later(x: Tensor, steps: int) -> Tensor:
 
 
 class EpisodeMetrics(NamedTuple):
-    """How E episodes went: means over episodes, or over their decisions."""
+    """How E episodes went: means over episodes, or over their moves."""
 
     returns: Tensor  # [*B] float, reward unit, of an episode; not discounted
     length: Tensor  # [*B] float, decisions of an episode

@@ -80,7 +80,7 @@ class _Run:
 
     def __init__(self, job: Job, seed: int, replay: Path | None) -> None:
         self.job, self.seed, self.replay, self.began = job, seed, replay, time.process_time()
-        self.state = begin(job.points, seed, job.settings, job.clusters)
+        self.state = begin(job.tree, job.points, seed, job.settings, job.clusters)
         self.gathered = _Curve(job.tree, len(job.marks))
 
     def live(self) -> dict[str, Tensor]:
@@ -170,7 +170,7 @@ def prepare(
     check_settings(tree, where, settings)
     for seed in seeds:
         check_seed("seeds", seed)
-    begin(where, seeds[0], settings, clusters)  # which looks at the clusters
+    begin(tree, where, seeds[0], settings, clusters)  # which looks at the clusters
     marks = curve_steps(epochs, points)
     return Job(tree, where, name, settings, epochs, tuple(seeds), marks, clusters, threads, replay_games)
 

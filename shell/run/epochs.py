@@ -72,14 +72,14 @@ def _check_memory(points: Decisions, settings: Settings) -> None:
         )
 
 
-def begin(points: Decisions, seed: int, settings: Settings, clusters: KMeans | None = None) -> State:
+def begin(tree: Tree, points: Decisions, seed: int, settings: Settings, clusters: KMeans | None = None) -> State:
     """A run that has seen nothing. clusters: of views, instead of new ones.
 
     Raises ValueError for a seed that is none, ShapeError for clusters that are not as many as the settings want or not
     of this game.
     """
     check_seed("seed", seed)
-    state = armac.init(points, random.key(seed), settings)
+    state = armac.init(tree, points, random.key(seed), settings)
     if clusters is None:
         return state
     wanted, got = state.clusters.centre, clusters.centre

@@ -47,15 +47,7 @@ class Result:
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """The result that `save` wrote. Raises CheckpointError where the files are damaged or missing."""
-        tensors, facts = store.load(Path(folder))
-        if "result" not in facts:
-            raise store.CheckpointError(f"{folder} holds a run that has not ended, not a result")
-        kept = facts["result"]
-        try:
-            fields: dict[str, Any] = {**tensors, **kept, "layout": Layout(*kept["layout"])}
-            return cls(**fields)
-        except (KeyError, TypeError) as error:
-            raise store.CheckpointError(f"{folder} lacks a part of the result ({error})") from error
+        return store.load_result(Path(folder), lambda layout, **fields: cls(**fields, layout=Layout(*layout)))
 
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors, by name."""

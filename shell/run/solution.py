@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -42,19 +42,15 @@ class Solution(NamedTuple):
         store.save(Path(folder), self.tensors(), {"result": self.facts()})
 
     @classmethod
-    def load(cls, folder: str | Path, tree: Tree) -> Self:
+    def load(cls, folder: str | Path, tree: Tree) -> "Solution":
         """What `save` wrote of that game. Raises CheckpointError where the files are damaged, missing or of another."""
-        tensors, facts = store.load(Path(folder))
-        if "result" not in facts:
-            raise store.CheckpointError(f"{folder} holds a run that has not ended, not a solution")
-        kept = dict(facts["result"])
-        if kept.pop("game", None) != fingerprint(tree):
-            raise store.CheckpointError(f"{folder} is of another game than {tree.rules.name}, or of other rules")
-        try:
-            fields: dict[str, Any] = {**tensors, **kept}
+
+        def make(*, game: str, **fields: Any) -> Solution:
+            if game != fingerprint(tree):
+                raise store.CheckpointError(f"{folder} is of another game than {tree.rules.name}, or of other rules")
             return cls(tree=tree, **fields)
-        except TypeError as error:
-            raise store.CheckpointError(f"{folder} lacks a part of the solution ({error})") from error
+
+        return store.load_result(Path(folder), make)
 
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors, by name."""

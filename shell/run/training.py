@@ -66,14 +66,7 @@ class Trained(NamedTuple):
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """What `save` wrote. Raises CheckpointError where the files are damaged or missing."""
-        tensors, facts = store.load(Path(folder))
-        if "result" not in facts:
-            raise store.CheckpointError(f"{folder} holds a run that has not ended, not what it learned")
-        try:
-            fields: dict[str, Any] = {**tensors, **facts["result"]}
-            found = cls(**fields)
-        except TypeError as error:
-            raise store.CheckpointError(f"{folder} lacks a part of what was learned ({error})") from error
+        found = store.load_result(Path(folder), cls)
         if found.curve.shape[1:] != (len(MEASURES),):
             raise store.CheckpointError(f"{folder} is of another version of armfold, which measured other things")
         return found

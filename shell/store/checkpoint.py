@@ -5,8 +5,9 @@ The manifest is renamed into place last, so that a kill at any moment leaves the
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from armfold.shell.store.files import write_text, write_whole
 
+T = TypeVar("T")
 FORMAT = 1
 _MANIFEST = "manifest.json"
 
@@ -61,3 +63,15 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(
             f"checkpoint {folder} cannot be read ({error}): delete it, or start afresh without resume"
         ) from error
+
+
+def load_result(folder: Path, make: Callable[..., T]) -> T:
+    """What `make` makes of the checkpoint of a run that has ended: of its tensors, and of the facts that are its
+    result, by their names. Raises CheckpointError where it is damaged, has not ended, or lacks what `make` needs."""
+    tensors, facts = load(folder)
+    if "result" not in facts:
+        raise CheckpointError(f"{folder} holds a run that has not ended, not its result")
+    try:
+        return make(**tensors, **facts["result"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder} lacks a part of the result ({error})") from error

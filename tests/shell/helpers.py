@@ -1,6 +1,7 @@
 """What the tests of the shell share: short eager runs, comparison bit for bit, broken runs, listening wrappers."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,8 +61,15 @@ class Interruption(BaseException):
     """What stops a run on purpose: like KeyboardInterrupt, nothing that is there to handle errors may swallow it."""
 
 
-def break_off(monkeypatch: pytest.MonkeyPatch, folder: Path, after: int, *arguments: Any, **options: Any) -> None:
-    """A run into `folder` that checkpoints wherever it can and stops when it has saved `after` times."""
+def break_off(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    after: int,
+    *arguments: Any,
+    go: Callable[..., object] = run,
+    **options: Any,
+) -> None:
+    """A run of `go` into `folder` that checkpoints wherever it can and stops when it has saved `after` times."""
     saved, save = 0, checkpoint.save
 
     def save_and_stop(*args: Any, **kwargs: Any) -> None:
@@ -74,7 +82,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, folder: Path, after: int, *argume
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", save_and_stop)
         with pytest.raises(Interruption):
-            run(*arguments, checkpoint=folder, checkpoint_every=1e-9, **options)
+            go(*arguments, checkpoint=folder, checkpoint_every=1e-9, **options)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -31,7 +31,8 @@ from armfold.shell.run.training import MEASURES, Trained, checkpoint_path, row_s
 from armfold.shell.store import checkpoint
 from armfold.shell.store.clusters import read_clusters, write_clusters
 from tests.purity import same_bits
-from tests.shell.helpers import Interruption, files
+from tests.shell import helpers
+from tests.shell.helpers import files
 
 KUHN = games.compile_game(games.kuhn())
 POINTS = decisions(KUHN)
@@ -73,7 +74,7 @@ def two() -> dict[int, Trained]:
 @functools.cache
 def by_hand(seed: int, epochs: int = 3) -> list[tuple[armac.State, armac.Info]]:
     """The core's epochs, one after the other."""
-    state, done = armac.init(POINTS, random.key(seed), TINY), []
+    state, done = armac.init(KUHN, POINTS, random.key(seed), TINY), []
     for _ in range(epochs):
         state, info = armac.epoch(KUHN, POINTS, state, TINY)
         done.append((state, info))
@@ -219,23 +220,7 @@ def test_what_is_no_file_of_clusters_is_refused(tmp_path: Path) -> None:
 # Checkpoints
 
 
-def break_off(monkeypatch: pytest.MonkeyPatch, folder: Path, after: int, **options: Any) -> None:
-    """A run into `folder` that checkpoints after every epoch and stops when it has saved `after` times."""
-    saved, save = 0, checkpoint.save
-
-    def save_and_stop(*args: Any) -> None:
-        nonlocal saved
-        save(*args)
-        saved += 1
-        if saved == after:
-            raise Interruption
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", save_and_stop)
-        with pytest.raises(Interruption):
-            kuhn(checkpoint=folder, checkpoint_every=0, **options)
-
-
+break_off = functools.partial(helpers.break_off, go=kuhn)
 FINE: dict[str, Any] = {
     "seeds": (0, 1),
     "epochs": 2,
@@ -303,7 +288,7 @@ def test_another_run_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_damaged_result_is_refused(two: dict[int, Trained], tmp_path: Path) -> None:
     found = two[0]
     checkpoint.save(tmp_path, {"last": found.last}, {"result": found.facts()})
-    with pytest.raises(checkpoint.CheckpointError, match="lacks a part of what was learned"):
+    with pytest.raises(checkpoint.CheckpointError, match="lacks a part of the result"):
         Trained.load(tmp_path)
     found._replace(curve=found.curve[:, :-1]).save(tmp_path)
     with pytest.raises(checkpoint.CheckpointError, match="another version"):

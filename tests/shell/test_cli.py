@@ -1,22 +1,16 @@
 """The `armfold` command: what it writes and says, and that bad input costs one line and nothing else."""
 
-import contextlib
-import csv
 import dataclasses
-import io
+import functools
 import json
-import logging
-import os
 import re
 import shutil
-import signal
 import struct
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import matplotlib.figure
 import matplotlib.image
@@ -27,70 +21,30 @@ from armfold.core.bandits import ALGORITHMS
 from armfold.core.envs import ENVIRONMENTS
 from armfold.shell import cli, config
 from armfold.shell.run.result import Row
-from armfold.shell.store import checkpoint
+from tests.shell.commands import (
+    SCRIPT,
+    Done,
+    armfold_command,
+    broken_off,
+    check_refused,
+    kill_when,
+    read_csv,
+    run_to_end,
+    strict_json,
+    table,
+)
 from tests.shell.helpers import Interruption, files
 
-SCRIPT = Path(sys.executable).parent / "armfold"
+pytestmark = pytest.mark.usefixtures("place")
 ALGOS = ["ucb1", "beta_ts", "kl_ucb"]
 SMALL = ("--steps", "12", "--runs", "70", "--points", "4", "--compile", "off")
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to stand in, and a wide terminal."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
-
-
-def armfold_command(*argv: object) -> int:
-    """`armfold ARGV`: its exit status. Logging is afterwards as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        return cli.main([str(word) for word in argv])
-    except SystemExit as exit:
-        return int(exit.code or 0)
-    finally:
-        logging.captureWarnings(False)
-        root.handlers[:] = handlers
-        root.setLevel(level)
-
-
-def strict_json(text: str) -> Any:
-    """`text` as JSON of the standard, which knows no NaN."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
-
-    return json.loads(text, parse_constant=refuse)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-class Done(tuple[Path, str, str]):
-    """A run folder, and what was printed."""
-
-    folder = property(lambda self: self[0])
-    stdout = property(lambda self: self[1])
-    stderr = property(lambda self: self[2])
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """A small run of three algorithms."""
-    folder = tmp_path_factory.mktemp("done") / "run"
-    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
-        patch.setenv("COLUMNS", "200")
-        out = stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        err = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        words = ("--preset", "smoke", "--algos", ",".join(ALGOS), "--steps", 60, "--runs", 100)
-        code = armfold_command("bandit", *words, "--out", folder)
-    assert code == 0
-    return Done((folder, out.getvalue(), err.getvalue()))
+    words = ("--preset", "smoke", "--algos", ",".join(ALGOS), "--steps", 60, "--runs", 100)
+    return run_to_end(tmp_path_factory, "bandit", *words)
 
 
 # What a run writes
@@ -343,23 +297,6 @@ def test_a_users_own_algorithm_and_environment(
 
 # Resuming
 
-
-def broken_off(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException, *argv: object) -> int:
-    """`armfold ARGV`, stopped by `error` once it has written `after` checkpoints."""
-    saved, save = 0, checkpoint.save
-
-    def save_and_stop(*arguments: Any, **options: Any) -> None:
-        nonlocal saved
-        save(*arguments, **options)
-        saved += 1
-        if saved == after:
-            raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", save_and_stop)
-        return armfold_command(*argv)
-
-
 RUN = ("bandit", *SMALL, "--algos", "ucb1,beta_ts", "--quiet", "--checkpoint-every", 1e-9)
 
 
@@ -407,19 +344,6 @@ def test_resuming_a_run_that_has_ended_shows_it_again(whole: Path, place: Path) 
 
 
 # Bad input
-
-
-def check_refused(capsys: pytest.CaptureFixture[str], code: int, *patterns: str) -> None:
-    """That the last command said no: status 2, one line, no traceback, nothing else."""
-    out, err = capsys.readouterr()
-    assert code == 2
-    assert err.startswith("armfold: error: ")
-    assert err.count("\n") == 1, err
-    assert len(err) < 600
-    assert out == ""
-    for pattern in patterns:
-        assert re.search(pattern, err), f"{pattern!r} is not in {err!r}"
-
 
 BAD: dict[str, tuple[list[object], list[str]]] = {
     "unknown algorithm": (["--algos", "ucb1,ucb2"], [r"algorithm 'ucb2'", "'ucb1'"]),
@@ -732,10 +656,6 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         assert entry.source.split()[0] in out
 
 
-def table(text: str) -> list[str]:
-    return [line for line in text.splitlines() if re.match(r" \S+ +-?\d", line)]
-
-
 def test_show_shows_a_run_again(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(done.folder)
     for name in ("regret.png", "summary.csv", "records.jsonl"):
@@ -782,16 +702,7 @@ def test_a_killed_run_goes_on_to_the_same_table(place: Path) -> None:
 
     for name in ("kl_ucb", "beta_ts"):
         started = [*words, "--out", "run", "--resume", "--checkpoint-every", "0.1"]
-        with subprocess.Popen(
-            started, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        ) as process:
-            deadline = time.monotonic() + 300
-            while not under_way(name):
-                assert process.poll() is None, f"the run ended before {name} was caught"
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL
+        kill_when(started, functools.partial(under_way, name), OMP_NUM_THREADS="1")
         assert under_way(name)
         assert not (place / "run" / "summary.csv").exists()
     for last in (["--out", "run", "--resume"], ["--out", "whole"]):

@@ -1,14 +1,9 @@
 """`armfold armac`: what it writes and says, its configuration, seed 2's too, and that bad input costs one line."""
 
-import contextlib
 import dataclasses
-import io
 import json
 import re
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +23,22 @@ from armfold.shell.run.training import MEASURES
 from armfold.shell.store import checkpoint
 from armfold.shell.store.clusters import read_clusters
 from tests.purity import same_bits
+from tests.shell.commands import (
+    SCRIPT,
+    Done,
+    armfold_command,
+    broken_off,
+    check_refused,
+    check_refused_untouched,
+    kill_when,
+    read_csv,
+    run_to_end,
+    strict_json,
+    table,
+)
 from tests.shell.helpers import files
-from tests.shell.test_cli import Done, armfold_command, broken_off, check_refused, read_csv, strict_json, table
 
-SCRIPT = Path(sys.executable).parent / "armfold"
+pytestmark = pytest.mark.usefixtures("place")
 SEED = Path(__file__).parents[1] / "data" / "armac.yaml"  # the configuration of seed 2, as it is there
 PAGE = Path(__file__).parents[2] / "docs" / "seeds.md"
 KUHN = games.compile_game(games.kuhn())
@@ -50,26 +57,12 @@ def words(**options: Any) -> list[object]:
 SMALL = words(**TINY, epochs=2, points=2)
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to stand in, and a wide terminal."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """A small run of two seeds, with replays."""
-    folder = tmp_path_factory.mktemp("done") / "run"
-    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
-        patch.setenv("COLUMNS", "200")
-        out = stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        err = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        more = words(lambda_="fixed:0.25", seeds=2, seed=4, replay_games=1)
-        more[0] = "--lambda"
-        assert armfold_command("armac", *SMALL, *more, "--log-replay", "--out", folder) == 0
-    return Done((folder, out.getvalue(), err.getvalue()))
+    more = words(lambda_="fixed:0.25", seeds=2, seed=4, replay_games=1)
+    more[0] = "--lambda"
+    return run_to_end(tmp_path_factory, "armac", *SMALL, *more, "--log-replay")
 
 
 # What a run writes
@@ -416,14 +409,7 @@ def test_a_killed_run_goes_on_to_the_same_table(place: Path) -> None:
     small = map(str, words(hidden=(16,), games=512, critic_games=256, stored=8, epochs=40, points=4))
     argv = [SCRIPT, "armac", "--game", "kuhn", *small, "--log-replay", "--quiet"]
     manifest = place / "run" / "checkpoint" / "seed-0" / "manifest.json"
-    with subprocess.Popen([*argv, "--out", "run", "--checkpoint-every", "0.3"], stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 300
-        while not manifest.is_file():
-            assert process.poll() is None, "the run ended before it was caught"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+    kill_when([*argv, "--out", "run", "--checkpoint-every", "0.3"], manifest.is_file)
     assert "result" not in json.loads(manifest.read_text())
     for last in (["--out", "run", "--resume"], ["--out", "whole"]):
         subprocess.run([*argv, *last], stdout=subprocess.DEVNULL, timeout=600, check=True)
@@ -467,8 +453,4 @@ BAD: dict[str, tuple[list[object], str]] = {
 def test_bad_input_costs_one_line(
     flags: list[object], pattern: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (place / "full").mkdir()
-    (place / "full" / "notes.txt").write_text("mine")
-    check_refused(capsys, armfold_command("armac", *SMALL, *flags), pattern)
-    assert files(place) == {"full/notes.txt": b"mine"}
-    assert [path.name for path in place.iterdir()] == ["full"]
+    check_refused_untouched(place, capsys, ["armac", *SMALL, *flags], pattern)

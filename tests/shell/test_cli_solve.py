@@ -1,15 +1,11 @@
 """`armfold solve`: what it writes and says, resumed, killed, and that bad input costs one line and nothing else."""
 
-import contextlib
 import dataclasses
-import io
 import json
 import re
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +18,32 @@ from armfold.shell.run.solution import Row
 from armfold.shell.run.solvers import SOLVERS
 from armfold.shell.store import checkpoint
 from tests.purity import same_bits
+from tests.shell.commands import (
+    SCRIPT,
+    Done,
+    armfold_command,
+    broken_off,
+    check_refused,
+    check_refused_untouched,
+    kill_when,
+    read_csv,
+    run_to_end,
+    strict_json,
+    table,
+)
 from tests.shell.helpers import files
-from tests.shell.test_cli import Done, armfold_command, broken_off, check_refused, read_csv, strict_json, table
 
-SCRIPT = Path(sys.executable).parent / "armfold"
+pytestmark = pytest.mark.usefixtures("place")
 ALGOS = ["cfr", "dcfr", "cfr_plus"]
 SMALL = ("--iterations", "20", "--points", "4", "--compile", "off")
 KUHN = games.compile_game(games.kuhn())
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to stand in, and a wide terminal."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """A small run of three algorithms."""
-    folder = tmp_path_factory.mktemp("done") / "run"
-    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
-        patch.setenv("COLUMNS", "200")
-        out = stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        err = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        words = ("--algo", ",".join(ALGOS), "--export", "policy,last")
-        assert armfold_command("solve", "--game", "kuhn", *SMALL, *words, "--out", folder) == 0
-    return Done((folder, out.getvalue(), err.getvalue()))
+    words = ("--algo", ",".join(ALGOS), "--export", "policy,last")
+    return run_to_end(tmp_path_factory, "solve", "--game", "kuhn", *SMALL, *words)
 
 
 # What a run writes
@@ -274,14 +268,7 @@ def test_a_killed_run_goes_on_to_the_same_table(place: Path) -> None:
     words = [SCRIPT, "solve", "--game", "leduc", "--algo", "dcfr", "--iterations", "300", "--compile", "off", "--quiet"]
     manifest = place / "run" / "checkpoint" / "dcfr" / "manifest.json"
     started = [*words, "--out", "run", "--checkpoint-every", "0.05"]
-    with subprocess.Popen(started, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 300
-        while not manifest.is_file():
-            assert process.poll() is None, "the run ended before it was caught"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+    kill_when(started, manifest.is_file)
     assert "result" not in json.loads(manifest.read_text())
     for last in (["--out", "run", "--resume"], ["--out", "whole"]):
         subprocess.run([*words, *last], stdout=subprocess.DEVNULL, timeout=600, check=True)
@@ -323,11 +310,7 @@ BAD: dict[str, tuple[list[str], str]] = {
 def test_bad_input_costs_one_line(
     words: list[str], pattern: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (place / "full").mkdir()
-    (place / "full" / "notes.txt").write_text("mine")
-    check_refused(capsys, armfold_command("solve", *SMALL, *words), pattern)
-    assert files(place) == {"full/notes.txt": b"mine"}
-    assert [path.name for path in place.iterdir()] == ["full"]
+    check_refused_untouched(place, capsys, ["solve", *SMALL, *words], pattern)
 
 
 # Options, list and show

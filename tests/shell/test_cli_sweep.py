@@ -1,9 +1,9 @@
 """`armfold sweep`: as a user at a terminal meets it, killed, on Ray, and with workers that die."""
 
 import dataclasses
+import functools
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -15,19 +15,11 @@ import pytest
 
 from armfold.shell import cli_sweep, sweep
 from armfold.shell.store import checkpoint
+from tests.shell.commands import SCRIPT, armfold_command, check_refused, check_refused_untouched, kill_when, read_csv
 from tests.shell.helpers import files, results
-from tests.shell.test_cli import armfold_command, check_refused, read_csv
 
-SCRIPT = Path(sys.executable).parent / "armfold"
+pytestmark = pytest.mark.usefixtures("place")
 SMALL = ("--steps", "6", "--runs", "20", "--arms", "3", "--compile", "off")
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to stand in, and a wide terminal."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
 
 
 def test_a_sweep_writes_its_files_and_shows_them_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,10 +107,7 @@ BAD: dict[str, tuple[list[str], str]] = {
 def test_bad_input_costs_one_line(
     words: list[str], pattern: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (place / "full").mkdir()
-    (place / "full" / "notes.txt").write_text("mine")
-    check_refused(capsys, armfold_command("sweep", *SMALL, *words), pattern)
-    assert files(place).keys() == {"full/notes.txt"}
+    check_refused_untouched(place, capsys, ["sweep", *SMALL, *words], pattern)
 
 
 def test_a_sweep_that_has_not_ended_is_not_shown(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,11 +126,8 @@ def test_a_killed_sweep_goes_on(place: Path) -> None:
     words += ["--checkpoint-every", "0"]
     subprocess.run([*map(str, words), "--out", "whole"], check=True, capture_output=True)
     second = place / "killed" / "shards" / "kl_ucb-0-1"
-    with subprocess.Popen([*map(str, words), "--out", "killed"], stdout=subprocess.DEVNULL) as process:
-        while not checkpoint.exists(second):  # the first shard is finished, the second half-way
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+    # The first shard is finished, the second half-way.
+    kill_when([*words, "--out", "killed"], functools.partial(checkpoint.exists, second))
     assert 1 < len(read_csv(place / "whole" / "sweep.csv")) > len(read_csv(place / "killed" / "sweep.csv"))
     assert not (place / "killed" / "sweep-kl_ucb.c.png").exists()
     subprocess.run([*map(str, words), "--out", "killed", "--resume"], check=True, capture_output=True)

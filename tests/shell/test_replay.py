@@ -22,8 +22,8 @@ from armfold.shell.replay.bandit import Facts, record_bandit
 from armfold.shell.replay.record import Recorder, ReplayError, find_versions, read_replay
 from armfold.shell.replay.verify import Verdict, register, verify
 from tests.purity import same_bits
+from tests.shell.commands import SCRIPT, armfold_command, check_refused, read_csv, strict_json
 from tests.shell.helpers import run
-from tests.shell.test_cli import SCRIPT, armfold_command, check_refused, read_csv, strict_json
 
 FILE = Path("replay.jsonl")
 FLOATS = ["float16", "bfloat16", "float32", "float64"]

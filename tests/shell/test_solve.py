@@ -1,5 +1,6 @@
 """Solving games: the loop is the core's steps folded, it stops where it should, and goes on bit for bit."""
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ from armfold.shell.run.solve import curve_iterations
 from armfold.shell.run.solvers import SOLVERS
 from armfold.shell.store import checkpoint
 from tests.purity import same_bits
-from tests.shell.helpers import Interruption, files
+from tests.shell import helpers
+from tests.shell.helpers import files
 
 KUHN = games.compile_game(games.kuhn())
 PAGE = Path(__file__).parents[2] / "docs" / "games.md"
@@ -188,21 +190,7 @@ def test_a_tolerance_out_of_reach_is_not_reached() -> None:
 # Checkpoints
 
 
-def break_off(monkeypatch: pytest.MonkeyPatch, folder: Path, after: int, **options: Any) -> None:
-    """A run into `folder` that checkpoints wherever it can and stops when it has saved `after` times."""
-    saved, save = 0, checkpoint.save
-
-    def save_and_stop(*args: Any) -> None:
-        nonlocal saved
-        save(*args)
-        saved += 1
-        if saved == after:
-            raise Interruption
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", save_and_stop)
-        with pytest.raises(Interruption):
-            kuhn(checkpoint=folder, checkpoint_every=1e-9, **options)
+break_off = functools.partial(helpers.break_off, go=kuhn)
 
 
 @pytest.mark.parametrize("algo", ["dcfr", "mccfr"])
@@ -223,7 +211,8 @@ def test_a_run_goes_on_bit_for_bit_wherever_it_is_stopped(
 
 def test_a_batch_with_a_tolerance_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gamma = torch.tensor([0.0, 2.0, 5.0], dtype=torch.float64)
-    told = {"algo": core.Variant(floor=True, gamma=gamma), "batch": (3,), "tolerance": 0.03, "dtype": torch.float32}
+    algo = core.Variant(floor=True, gamma=gamma)
+    told: dict[str, Any] = {"algo": algo, "batch": (3,), "tolerance": 0.03, "dtype": torch.float32}
     break_off(monkeypatch, tmp_path, 6, **told)
     assert same(kuhn(**told, checkpoint=tmp_path, resume=True), kuhn(**told))
 
@@ -290,7 +279,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         kuhn(checkpoint=tmp_path, resume=True)
     solved = kuhn()
     checkpoint.save(tmp_path, {"policy": solved.policy}, {"result": solved.facts()})
-    with pytest.raises(checkpoint.CheckpointError, match="lacks a part of the solution"):
+    with pytest.raises(checkpoint.CheckpointError, match="lacks a part of the result"):
         Solution.load(tmp_path, KUHN)
 
 

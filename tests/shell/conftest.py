@@ -1,0 +1,15 @@
+"""Set-up that the tests of the shell share: an empty folder to stand in."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.shell.commands")  # whose checks then say what they compared
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to stand in, and a wide terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
