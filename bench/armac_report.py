@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from scipy import stats
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -27,14 +28,16 @@ def summary(curves: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def _summary(curve: np.ndarray) -> dict[str, Any]:
     seeds = curve.shape[-1]
-    error = curve.std(-1, ddof=1) / math.sqrt(seeds) if seeds > 1 else np.zeros(curve.shape[:-1])
+    half = np.zeros(curve.shape[:-1])  # of the 95% interval of the mean
+    if seeds > 1:
+        half = stats.t.ppf(0.975, seeds - 1) * curve.std(-1, ddof=1) / math.sqrt(seeds)
     return {
         "average": _digits(np.exp(curve[0, -1])),
         "last": _digits(np.exp(curve[1, -1])),
         "area": _digits(np.exp(curve[0].mean(0))),
         "curve": _digits(np.exp(curve[0].mean(-1))),
         "curve_last": _digits(np.exp(curve[1].mean(-1))),
-        "factor": _digits(np.exp(1.96 * error[0])),  # the 95% interval of the mean curve, as a factor
+        "factor": _digits(np.exp(half[0])),  # the 95% interval of the mean curve, as a factor
     }
 
 

@@ -3,6 +3,8 @@
 import difflib
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -19,7 +21,7 @@ from armfold.core.envs import ENVIRONMENTS, Environment, classification, dataset
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.envs import data
 
-_LISTED = 60  # names in an error, at most
+_LISTED = 30  # names in an error, at most
 
 
 def suggest(kind: str, name: str, known: Iterable[str]) -> ValueError:
@@ -31,22 +33,27 @@ def suggest(kind: str, name: str, known: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {kind} {name!r}: {hint}")
 
 
-def import_function(path: str) -> Callable[..., Any]:
-    """The function that "package.module:function" names. Raises ValueError that says what is missing."""
+def import_function(kind: str, path: str) -> Callable[..., Any]:
+    """The function that "package.module:function" names, of Python's path or the current folder, which is put at the
+    path's end. Raises ValueError that names the `kind` of what was wanted and says what is missing."""
     module, _, name = path.partition(":")
+    if not module or module.startswith(".") or not name:
+        raise ValueError(f"{kind} must be package.module:function, got {path!r}")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot import {path!r}: {error}") from error
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ValueError(f"cannot import {path!r} as {kind}: {error}") from error
     if not callable(function):
-        raise ValueError(f"{path!r} is not a function but {type(function).__name__}")
+        raise ValueError(f"{kind} {path!r} is not a function but {type(function).__name__}")
     return function  # type: ignore[no-any-return]
 
 
 def find_algorithm(name: str) -> Algorithm:
     """The algorithm of that name, or the user's own by "module:function"."""
     if ":" in name:
-        return Algorithm(name, import_function(name), "real")
+        return Algorithm(name, import_function("algorithm", name), "real")
     if name not in ALGORITHMS:
         raise suggest("algorithm", name, ALGORITHMS)
     return ALGORITHMS[name]
@@ -169,7 +176,7 @@ def is_data(name: str) -> bool:
 def find_environment(name: str) -> Environment:
     """The environment of that name, or the user's own by "module:function"; not one that is made from a data set."""
     if ":" in name:
-        return Environment(name, import_function(name))
+        return Environment(name, import_function("env", name))
     if name not in ENVIRONMENTS or name in _OF_FILES:
         raise suggest("environment", name, (ENVIRONMENTS.keys() - _OF_FILES) | {"digits"})
     return ENVIRONMENTS[name]
@@ -178,7 +185,7 @@ def find_environment(name: str) -> Environment:
 def _make_pure(name: str, options: dict[str, Any]) -> BanditEnv:
     make = find_environment(name).make
     if name == "abrupt" and options.get("p"):
-        options = {**options, "p": _phases(options["p"], options["arms"])}
+        options = {**options, "p": _phases(options["p"], options.get("arms"))}
     known = inspect.signature(make).parameters
     means = {key: options[key] for key in ("p", "mean") if key in known and options.get(key)}
     given = {key: value for key, value in options.items() if key in known and key not in ("p", "mean")}
@@ -193,9 +200,11 @@ def _make_pure(name: str, options: dict[str, Any]) -> BanditEnv:
     return env
 
 
-def _phases(p: Sequence[float], arms: int) -> list[Sequence[float]]:
+def _phases(p: Any, arms: Any) -> list[Sequence[float]]:
     """The numbers `p` as phases of `arms` arms."""
     check_size("arms", arms, low=2)
+    if not isinstance(p, list | tuple):
+        raise ValueError(f"p must be a list of numbers, got {p!r}")
     if len(p) % arms:
         raise ValueError(f"p must be {arms} numbers a phase, as many as arms, got {len(p)} numbers")
     return [p[i : i + arms] for i in range(0, len(p), arms)]

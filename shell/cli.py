@@ -10,18 +10,18 @@ import armfold
 from armfold.core.bandits import ALGORITHMS
 from armfold.core.catalogue import source, summary
 from armfold.core.envs import ENVIRONMENTS
-from armfold.core.games import GAMES
+from armfold.core.games import GAMES, MAX_HISTORIES
 from armfold.shell.choose import suggest
 from armfold.shell.cli_armac import armac, show_training
 from armfold.shell.cli_bandit import bandit, show_comparison
 from armfold.shell.cli_evaluate import evaluate
 from armfold.shell.cli_replay import replay
-from armfold.shell.cli_solve import is_game, show_game, show_solutions, solve
+from armfold.shell.cli_solve import is_game, no_game, show_game, show_solutions, solve
 from armfold.shell.cli_sweep import show_sweep, sweep
 from armfold.shell.run import compare
 from armfold.shell.run.solvers import SOLVERS
 from armfold.shell.view.table import print_catalogue
-from armfold.shell.words import read_words
+from armfold.shell.words import read_words, refuse_flags
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,19 +82,23 @@ def catalogue(argv: list[str]) -> None:
 def show(argv: list[str]) -> None:
     """Show a finished run or sweep again, its table and pictures, from the files in its folder; or what a game is."""
 
-    def arguments(what: tyro.conf.Positional[str]) -> str:
+    def arguments(what: tyro.conf.Positional[str], max_histories: int = MAX_HISTORIES) -> tuple[str, int]:
         """Show a finished run or sweep again, or say what a game is.
 
         Args:
             what: The folder of the run, or the name of the game.
+            max_histories: Histories of the game, at most.
         """
-        return what
+        return what, max_histories
 
-    what = read_words(arguments, args=argv, prog="armfold show")
+    what, max_histories = read_words(arguments, args=argv, prog="armfold show")
     if is_game(what):
-        show_game(what)
+        show_game(what, max_histories=max_histories)
         return
     folder = Path(what)
+    if not folder.exists():
+        raise no_game(what)
+    refuse_flags(argv, {"max_histories": f"{what} is a folder"})
     config = compare.read_config(folder)
     if "grid" in config:
         show_sweep(folder)

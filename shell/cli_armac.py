@@ -31,7 +31,7 @@ def armac(argv: list[str]) -> None:
     for remark in remarks:
         log.warning("%s", remark)
     check_size("seeds", config.seeds)
-    check_number("tolerance", config.tolerance, low=0)
+    check_number("replay_tolerance", config.replay_tolerance, low=0)
     check_number("checkpoint_every", config.checkpoint_every, low=0)
     folder = config.folder(f"armac-{config.game}")
     cluster_file = _cluster_file(config)
@@ -49,6 +49,8 @@ def armac(argv: list[str]) -> None:
     csv = config.csv and config.csv.resolve()  # not a link, which the file would replace
     if csv is not None:
         check_writable("csv", csv)
+    if cluster_file is not None and not cluster_file.is_file():
+        check_writable("cluster_file", cluster_file)
     replay = _replay_folder(config, folder)
     identity = _identity(config, job)
     compare.open_folder(folder, identity, resume=config.resume)
@@ -64,7 +66,7 @@ def armac(argv: list[str]) -> None:
     _report(folder, job.tree, trained, identity, csv=csv, quiet=config.quiet)
     if replay is not None and not config.quiet:
         paths = " ".join(str(replay_path(replay, seed)) for seed in trained)
-        print(f"replays: armfold replay verify --tolerance {config.tolerance:g} {paths}")
+        print(f"replays: armfold replay verify --tolerance {config.replay_tolerance:g} {paths}")
 
 
 def _replay_folder(config: Any, folder: Path) -> Path | None:
@@ -81,11 +83,13 @@ def _replay_folder(config: Any, folder: Path) -> Path | None:
 
 def _cluster_file(config: Any) -> Path | None:
     """The file of clusters, where keys are made of them."""
+    if config.state_keying.level != 2:
+        return None
     path: Path | None = config.cluster_file
     if path is not None and path.suffix == ".pkl":
         path = path.with_suffix(".safetensors")
         log.warning("cluster_file %s is taken as %s: nothing is ever unpickled", config.cluster_file, path)
-    return path if config.state_keying.level == 2 else None
+    return path
 
 
 def _clusters(config: Any, path: Path | None, folder: Path) -> KMeans | None:

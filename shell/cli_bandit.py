@@ -18,22 +18,26 @@ from armfold.shell.run.hosted import simulate_hosted
 from armfold.shell.run.hosts import Hosting, check_host
 from armfold.shell.run.result import Result, tabulate
 from armfold.shell.store.files import check_writable
+from armfold.shell.toml import to_toml
 from armfold.shell.view.console import log_to_terminal
 from armfold.shell.view.dashboard import Dashboard
 from armfold.shell.view.table import print_comparison
+from armfold.shell.words import refuse_flags
 
 
 def bandit(argv: list[str]) -> None:
     """Compare bandit algorithms in one environment."""
     config = configuration.parse(argv)
     if config.print_config:
-        print(configuration.to_toml(config), end="")
+        print(to_toml(config), end="")
         return
     names = list(dict.fromkeys(name.strip() for name in config.algos.split(",") if name.strip()))
     if not names:
         raise ValueError(f"algos must name at least one algorithm, got {config.algos!r}")
     configuration.refuse_idle(argv, env=config.env, algos=names)
-    if (config.log_decisions or config.log_replay) and not 1 <= config.log_runs <= config.runs:
+    if not (config.log_decisions or config.log_replay):
+        refuse_flags(argv, {"log_runs": "it is for --log-decisions and --log-replay"})
+    elif not 1 <= config.log_runs <= config.runs:
         raise ValueError(f"log_runs must be an integer in [1, runs], got {config.log_runs}")
     find_device(config.device)
     check_host(_hosting(config), config.runs)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import tyro
 from torch import Tensor
 
 from armfold.shell.choose import suggest
-from armfold.shell.replay.record import read_replay
+from armfold.shell.replay.record import ReplayError, read_replay
 from armfold.shell.replay.verify import verify
 from armfold.shell.words import read_words
 
@@ -22,14 +23,15 @@ class _Show:
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Replay files, such as `armfold bandit --log-replay` writes."""
     verbose: bool = False
-    """Show where an error came from."""
+    """Show where an error came from, and stop there."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Verify(_Show):
     """Compute recorded runs again and compare: what differs first, and where.
 
-    The exit status is 0 where all agree, 1 where one differs or is not as it was written, 2 where one cannot be used.
+    The exit status is 0 where all agree, 1 where one differs or is not as it was written, 2 where one cannot be used;
+    the other files are verified all the same.
     """
 
     tolerance: float = 1e-6
@@ -43,40 +45,52 @@ def replay(argv: list[str]) -> int:
 
     Returns the exit status.
     """
-    commands: dict[str, tuple[type[Any], Callable[[Any], int]]] = {"verify": (_Verify, _verify), "show": (_Show, _show)}
+    commands: dict[str, tuple[type[Any], Callable[[Any, Path], int]]] = {
+        "verify": (_Verify, _verify),
+        "show": (_Show, _show),
+    }
     if not argv or argv[0] in ("-h", "--help"):
         lines = [f"  {name:10}{(kind.__doc__ or '').splitlines()[0]}" for name, (kind, _) in commands.items()]
         print("\n".join(["usage: armfold replay COMMAND FILE [FILE ...] [OPTIONS]", "", *lines]))
         return 0 if argv else 2
     if argv[0] not in commands:
         raise suggest("command of replay", argv[0], commands)
-    kind, run = commands[argv[0]]
+    kind, look = commands[argv[0]]
     about = inspect.cleandoc(kind.__doc__ or "")
     config = read_words(kind, args=argv[1:], prog=f"armfold replay {argv[0]}", description=about)
     if not config.files:
         raise ValueError(f"files must be one replay file at least: armfold replay {argv[0]} FILE")
-    return run(config)
+    return _each(config, look)
 
 
-def _verify(config: _Verify) -> int:
+def _each(config: _Show, look: Callable[[Any, Path], int]) -> int:
+    """The highest status of the files, 2 for one that cannot be used: which keeps nobody from looking at the others."""
     status = 0
     for path in config.files:
-        verdict = verify(path, tolerance=config.tolerance, progress=not config.quiet)
-        if not verdict.agrees:
-            status = 1
-        if not config.quiet:
-            print(f"{path}: {verdict}")
+        try:
+            status = max(status, look(config, path))
+        except (ReplayError, OSError) as error:
+            if config.verbose:
+                raise
+            print(f"armfold: error: {' '.join(str(error).split())}", file=sys.stderr)
+            status = 2
     return status
 
 
-def _show(config: _Show) -> int:
-    for path in config.files:
-        header, records = read_replay(path)
-        print(f"{path}: {header.kind}, recorded with {_list(header.versions)}")
-        print(f"  facts: {_list(header.facts)}")
-        first = next(records, {})
-        print(f"  fields: {_list({name: _shape(value) for name, value in first.items()})}")
-        print(f"  records: {sum(1 for _ in records) + bool(first)}")
+def _verify(config: _Verify, path: Path) -> int:
+    verdict = verify(path, tolerance=config.tolerance, progress=not config.quiet)
+    if not config.quiet:
+        print(f"{path}: {verdict}")
+    return int(not verdict.agrees)
+
+
+def _show(_: _Show, path: Path) -> int:
+    header, records = read_replay(path)
+    print(f"{path}: {header.kind}, recorded with {_list(header.versions)}")
+    print(f"  facts: {_list(header.facts)}")
+    first = next(records, {})
+    print(f"  fields: {_list({name: _shape(value) for name, value in first.items()})}")
+    print(f"  records: {sum(1 for _ in records) + bool(first)}")
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from armfold.core.games import GAMES
+from armfold.core.games import GAMES, MAX_HISTORIES
 from armfold.shell.choose import suggest
 from armfold.shell.device import find_device
 from armfold.shell.games import find_tree, fingerprint
@@ -19,10 +19,9 @@ from armfold.shell.store.files import check_writable
 from armfold.shell.store.policies import write_policy
 from armfold.shell.view.console import log_to_terminal
 from armfold.shell.view.solve import draw_solutions, print_game, print_solutions
-from armfold.shell.words import flags, read_words
+from armfold.shell.words import read_words, refuse_flags
 
 _EXPORTS = ("policy", "last")
-_MOST = 3_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,7 @@ class _Game:
     export: str = "policy"
     """What to write of each algorithm as a table, separated by commas: policy, the average one; last, the one that it
     would play next."""
-    max_histories: int = _MOST
+    max_histories: int = MAX_HISTORIES
     """Histories of the game, at most: larger ones are refused before they fill the memory."""
     dtype: Literal["float32", "float64"] = "float64"
     """Precision of the algorithms' arithmetic; exploitabilities are measured in float64."""
@@ -83,9 +82,8 @@ def solve(argv: list[str]) -> None:
     """Solve a game with counterfactual regret minimisation, and measure how exploitable the solution is."""
     config = read_words(_Options, args=argv, prog="armfold solve", description=_Options.__doc__)
     algos, exports = _names("algo", config.algo), _names("export", config.export, known=_EXPORTS)
-    for flag, option in flags(argv).items():
-        if option in _OF_SAMPLED and SAMPLED not in algos:
-            raise ValueError(f"--{flag} would change nothing: {SAMPLED} is not among the algorithms")
+    if SAMPLED not in algos:
+        refuse_flags(argv, dict.fromkeys(_OF_SAMPLED, f"{SAMPLED} is not among the algorithms"))
     find_device(config.device)
     log_to_terminal(verbose=config.verbose, quiet=config.quiet)
     folder = config.folder(config.game)
@@ -124,9 +122,14 @@ def is_game(text: str) -> bool:
     return not Path(text).exists() and (text.partition("(")[0].strip() in GAMES or ":" in text)
 
 
-def show_game(text: str) -> None:
+def no_game(text: str) -> ValueError:
+    """An error that says that this is neither a folder nor a game, with the nearest game."""
+    return ValueError(f"{text} is not a run folder: {suggest('game', text.partition('(')[0].strip(), GAMES)}")
+
+
+def show_game(text: str, *, max_histories: int) -> None:
     """Say what a game is."""
-    print_game(find_tree(text, max_histories=_MOST))
+    print_game(find_tree(text, max_histories=max_histories))
 
 
 def show_solutions(folder: Path) -> None:
@@ -144,5 +147,5 @@ def _report(
     draw_solutions(solutions, picture, title=title)
     print_solutions(solutions, title=title)
     if not quiet:
-        policies = [f"policy: {path}" for path in sorted(folder.glob("policy-*.csv"))]
+        policies = [f"{word}: {path}" for word in _EXPORTS for path in sorted(folder.glob(f"{word}-*.csv"))]
         print("\n".join([f"table: {summary}", f"records: {records}", f"picture: {picture}", *policies]))

@@ -1,6 +1,7 @@
 """The `armfold sweep` command."""
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +63,7 @@ _Config: type[Any] = configuration.with_tunables(_Options)
 
 def sweep(argv: list[str]) -> None:
     """Sweep options of algorithms and environments over grids and random draws."""
-    config = read_words(_Config, args=argv, prog="armfold sweep", description=_Options.__doc__)
+    config = read_words(_Config, args=argv, prog="armfold sweep", description=inspect.getdoc(_Options))
     log_to_terminal(verbose=config.verbose, quiet=config.quiet)
     algos = list(dict.fromkeys(_words(config.algos)))
     configuration.refuse_idle(argv, env=config.env, algos=algos)

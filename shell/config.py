@@ -1,7 +1,6 @@
 """The configuration of `armfold bandit`: presets, then a TOML file, then flags. `armfold sweep` shares options."""
 
 import dataclasses
-import json
 import math
 import re
 import tomllib
@@ -14,7 +13,7 @@ import tyro
 from armfold.core.bandits import ALGORITHMS
 from armfold.shell.choose import convert, find_environment, is_data, option_kinds, suggest
 from armfold.shell.options import RunOptions
-from armfold.shell.words import find_flag, flags, read_words
+from armfold.shell.words import find_flag, read_words, refuse_flags
 
 _DTYPES = Literal["float32", "float64"]
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -119,9 +118,10 @@ class _Options(Common):
     log_decisions: bool = False
     """Also write decisions-<algorithm>.csv: each decision of the first runs, for `armfold evaluate`."""
     log_replay: bool = False
-    """Also write replay-<algorithm>.jsonl: every number of the first runs, for `armfold replay verify`."""
+    """Also write replay-<algorithm>.jsonl: every number of the first runs, which are stepped once more for it, eagerly
+    and on the CPU; for `armfold replay verify`."""
     log_runs: int = 1
-    """Runs that --log-decisions and --log-replay write; each is stepped once more, eagerly."""
+    """Runs that --log-decisions and --log-replay write; each is stepped once more, eagerly and on the CPU."""
     print_config: bool = False
     """Print the configuration as TOML and stop."""
 
@@ -213,6 +213,9 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"config {path}: {error}") from error
     kinds = get_type_hints(_Options)
+    del kinds["config"]
+    if "config" in values:
+        raise ValueError(f"config {path}: config is for the command line: a file cannot name another")
     for key in values:
         if key not in kinds and key not in _TUNED:
             raise suggest(f"option in {path}", key, kinds.keys() | _TUNED.keys())
@@ -253,12 +256,12 @@ def refuse_idle(argv: list[str], *, env: str, algos: Iterable[str]) -> None:
     known = (
         _OF_DATA if is_data(env) else tuple(name for name in find_environment(env).options if name in _OF_ENVIRONMENTS)
     )
-    for flag, option in flags(argv).items():
-        owner, dot, _ = option.partition(".")
-        if dot and owner in _TUNED and owner not in algos:
-            raise ValueError(f"--{flag} would change nothing: {owner} is not among the algorithms")
-        if not dot and owner in (*_OF_DATA, *_OF_ENVIRONMENTS) and owner not in known:
-            raise ValueError(f"--{flag} would change nothing: the options of {env} are {', '.join(known) or 'none'}")
+    others = (name for name in (*_OF_DATA, *_OF_ENVIRONMENTS) if name not in known)
+    idle = dict.fromkeys(others, f"the options of {env} are {', '.join(known) or 'none'}")
+    for name in _TUNED.keys() - set(algos):
+        options = (f"{name}.{option}" for option in ALGORITHMS[name].options)
+        idle |= dict.fromkeys(options, f"{name} is not among the algorithms")
+    refuse_flags(argv, idle)
 
 
 def memory(config: Any) -> int | None:
@@ -285,26 +288,3 @@ def identity(config: Any, algorithms: list[str]) -> dict[str, Any]:
     }
     listed = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
     return {**listed, "algos": algorithms, "tunables": tuned}
-
-
-def to_toml(config: Any) -> str:
-    """A `Config` as a TOML file that --config reads."""
-    lines, tables = [], []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.name in _TUNED:
-            inner = [f"{key} = {_toml(number)}" for key, number in dataclasses.asdict(value).items()]
-            tables += ["", f"[{field.name}]", *inner]
-        elif value is not None and field.name not in ("config", "print_config", "preset"):
-            lines.append(f"{field.name} = {_toml(value)}")
-    return "\n".join(lines + tables) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    if isinstance(value, str | Path):
-        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML's escapes are JSON's
-    return repr(value)

@@ -1,11 +1,10 @@
 """What the keys of seed 2's configuration mean in the options of `armfold armac`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from armfold.core.regret import BINS
-from armfold.shell.choose import convert
+from armfold.core.check import check_number
 
 # Keys that are an option under another name, or its own.
 RENAMED: Mapping[str, str] = MappingProxyType(
@@ -13,9 +12,6 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "scheduler.hidden": "scheduler_hidden",
         "scheduler.k_bins": "bins",
         "scheduler.scheduler_lr": "scheduler_rate",
-        "scheduler.gumbel_tau_start": "tau_start",
-        "scheduler.gumbel_tau_end": "tau_end",
-        "scheduler.gumbel_anneal_iters": "tau_steps",
         "scheduler.scheduler_warmup_iters": "warmup",
         "scheduler.init_lambda": "init_lambda",
         "scheduler.lam_clamp_eps": "clamp",
@@ -40,83 +36,113 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "utility_computation.advantage_window": "advantage_window",
         "utility_computation.min_samples": "min_samples",
         "deterministic_replay.replay_dir": "replay_dir",
-        "deterministic_replay.tolerance": "tolerance",
+        "deterministic_replay.tolerance": "replay_tolerance",
     }
 )
-# Keys that say an option in another way, see `translate`.
-_OTHERS = ("use_scheduler", "scheduler.use_gumbel", "policy_mixer.discrete", "meta_regret.K")
-# The mixer's own temperature, which counts where bins are not drawn.
-MIXER = {
-    "scheduler.temperature": "tau_start",
-    "policy_mixer.min_temperature": "tau_end",
-    "policy_mixer.temperature_decay": "tau_rate",
-}
-_GUMBEL = ("scheduler.gumbel_tau_start", "scheduler.gumbel_tau_end", "scheduler.gumbel_anneal_iters")
-KEYS = frozenset((*RENAMED, *_OTHERS, *MIXER))
+# Two sets of temperatures: which of them counts hangs on how bins become lambda.
+DRAWN: Mapping[str, str] = MappingProxyType(
+    {
+        "scheduler.gumbel_tau_start": "tau_start",
+        "scheduler.gumbel_tau_end": "tau_end",
+        "scheduler.gumbel_anneal_iters": "tau_steps",
+    }
+)
+MIXER: Mapping[str, str] = MappingProxyType(
+    {
+        "scheduler.temperature": "tau_start",
+        "policy_mixer.min_temperature": "tau_end",
+        "policy_mixer.temperature_decay": "tau_rate",
+    }
+)
+OPTIONS: Mapping[str, str] = MappingProxyType({**RENAMED, **DRAWN, **MIXER})
+# Keys that say an option by true or false, see `_switched`, and one that counts bins.
+SWITCHES: Mapping[str, str] = MappingProxyType(
+    {"use_scheduler": "lambda", "scheduler.use_gumbel": "mode", "policy_mixer.discrete": "continuous"}
+)
+COUNT = "meta_regret.K"
+KEYS = frozenset((*OPTIONS, *SWITCHES, COUNT))
 _SECTIONS = frozenset(key.rpartition(".")[0] for key in KEYS) - {""}
 
 Said = dict[str, tuple[str, Any]]  # options, each with the key that said it, and its value
 
 
-def translate(told: Mapping[str, Any]) -> tuple[Said, list[str]]:
-    """The options that a file says, by the seed's keys or by their own names, which are passed on whatever they are;
-    and remarks for its reader. Raises ValueError where two keys contradict each other."""
-    flat, said, remarks = _flatten(told), Said(), list[str]()
-    tempered = _temper(flat)
-    idle = [key for key in (*MIXER, *_GUMBEL) if key in flat and key not in tempered]
-    for key, value in flat.items():
-        if key in idle or key in _OTHERS:
-            continue
-        _say(said, tempered.get(key) or RENAMED.get(key, key), key, value)
-    _choose(flat, said)
-    if idle:
-        remarks.append(f"{', '.join(idle)} change nothing: scheduler.use_gumbel says which temperatures count")
-    return said, remarks
-
-
-def _flatten(told: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(told: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The keys of a file, tables and name joined by dots, with their values. Raises ValueError for a table that is
+    none; one that is empty has no keys."""
     flat: dict[str, Any] = {}
     for name, value in told.items():
         key = f"{prefix}{name}"
         if isinstance(value, Mapping) and (key in _SECTIONS or prefix):
-            flat |= _flatten(value, f"{key}.")
-        elif key in _SECTIONS:
-            raise ValueError(f"{key} must be a table of keys, got {value!r}")
-        else:
+            flat |= flatten(value, f"{key}.")
+        elif key not in _SECTIONS:
             flat[key] = value
+        elif value is not None:
+            raise ValueError(f"{key} must be a table of keys, got {value!r}")
     return flat
 
 
-def _say(said: Said, option: str, key: str, value: Any) -> None:
-    if option in said and said[option][1] != value:
-        other, before = said[option]
-        raise ValueError(f"{key} is {value!r}, but {other} is {before!r}: they say the same and must agree")
-    said.setdefault(option, (key, value))
+def translate(values: Mapping[str, Any]) -> Said:
+    """The options that keys with values say by themselves; what is no key of the seed's is passed on. Raises ValueError
+    where two keys contradict each other."""
+    said = Said()
+    for key, value in values.items():
+        option = RENAMED.get(key, key)
+        if key in KEYS and key not in RENAMED:
+            continue
+        if option in said and said[option][1] != value:
+            raise ValueError(f"{key} is {_shown(value)}, but {_told(said, option)}: they say the same and must agree")
+        said.setdefault(option, (key, value))
+    return said
 
 
-def _temper(flat: Mapping[str, Any]) -> dict[str, str]:
-    """The keys of temperatures that count, with their options."""
-    if "scheduler.use_gumbel" in flat and not convert("scheduler.use_gumbel", bool, flat["scheduler.use_gumbel"]):
-        return MIXER
-    return {key: RENAMED[key] for key in _GUMBEL}
+def derive(
+    values: Mapping[str, Any], said: Said, options: Mapping[str, Any], typed: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The options that the other keys say, and those of these keys that say nothing.
+
+    said: what `translate` made of the values. options: all of them, as the file and then the command line say them.
+    typed: those of the command line, which go before the file. Raises ValueError where two keys contradict each other.
+    """
+    _count_bins(values, said, options, typed)
+    found = _agreed(_switched(values, said, options), values, said, typed)
+    used, idle = (DRAWN, MIXER) if found.get("mode", options["mode"]) == "gumbel" else (MIXER, DRAWN)
+    tempered = {option: (key, values[key]) for key, option in used.items() if key in values}
+    return found | _agreed(tempered, values, said, typed), [key for key in values if key in idle]
 
 
-def _choose(flat: Mapping[str, Any], said: Said) -> None:
-    """What the keys say that are no options of their own."""
-    key = "meta_regret.K"
-    bins = said.get("bins", ("bins", list(BINS)))
-    if key in flat and isinstance(bins[1], list) and convert(key, int, flat[key]) != len(bins[1]):
-        raise ValueError(f"{key} is {flat[key]}, but {bins[0]} has {len(bins[1])} bins: {bins[1]}")
-    key = "scheduler.use_gumbel"
-    if key in flat:
-        _say(said, "mode", key, "gumbel" if convert(key, bool, flat[key]) else "soft")
-    key = "policy_mixer.discrete"
-    if key in flat:
-        _say(said, "continuous", key, not convert(key, bool, flat[key]))
-    key = "use_scheduler"
-    if key in flat:
-        fixed = f"fixed:{said.get('init_lambda', ('', 0.5))[1]}"
-        _say(said, "lambda", key, "learned" if convert(key, bool, flat[key]) else fixed)
-    if "utility" in said:
-        key, kind = said["utility"]
-        said["utility"] = key, kind.removesuffix("_based") if isinstance(kind, str) else kind
+def _count_bins(values: Mapping[str, Any], said: Said, options: Mapping[str, Any], typed: Collection[str]) -> None:
+    bins = list(options["bins"])
+    if COUNT in values and values[COUNT] != len(bins):
+        name = said["bins"][0] if "bins" in said and "bins" not in typed else "bins"
+        raise ValueError(f"{COUNT} is {values[COUNT]}, but {name} has {len(bins)} bins: {bins}")
+
+
+def _switched(values: Mapping[str, Any], said: Said, options: Mapping[str, Any]) -> Said:
+    """The options that keys say by true or false."""
+    start = options["init_lambda"]
+    if values.get("use_scheduler") is False:
+        check_number(said.get("init_lambda", ("init_lambda",))[0], start, low=0.0, high=1.0)
+    means = {"lambda": (f"fixed:{start}", "learned"), "mode": ("soft", "gumbel"), "continuous": (True, False)}
+    return {option: (key, means[option][values[key]]) for key, option in SWITCHES.items() if key in values}
+
+
+def _agreed(found: Said, values: Mapping[str, Any], said: Said, typed: Collection[str]) -> dict[str, Any]:
+    """The options found, but for those of the command line."""
+    kept = {option: (key, value) for option, (key, value) in found.items() if option not in typed}
+    for option, (key, value) in kept.items():
+        if option in said and said[option][1] != value:
+            means = "" if value == values[key] else f", which means {option} {_shown(value)}"
+            raise ValueError(f"{key} is {_shown(values[key])}{means}, but {_told(said, option)}: they must agree")
+    return {option: value for option, (_, value) in kept.items()}
+
+
+def _told(said: Said, option: str) -> str:
+    key, value = said[option]
+    return f"{key} is {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    """A value as files have it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(list(value) if isinstance(value, tuple) else value)

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from armfold.core.games import GAMES, Rules, Tree, compile_game, move
+from armfold.core.games import GAMES, MAX_HISTORIES, Rules, Tree, compile_game, move
 from armfold.shell.choose import import_function, suggest
 
 
-def find_tree(game: str | Rules | Tree, *, max_histories: int = 10_000_000) -> Tree:
+def find_tree(game: str | Rules | Tree, *, max_histories: int = MAX_HISTORIES) -> Tree:
     """A game unfolded, on the CPU in float64: of its rules, or its name as `find_game` takes it; or its tree, moved.
 
     Raises ValueError for what is none of these, and as `find_game` and `compile_game` do.
@@ -56,7 +56,7 @@ def find_game(text: str) -> Rules:
     name, (args, options) = name.strip(), _read_options(bracket + rest)
     if ":" not in name and name not in GAMES:
         raise suggest("game", name, GAMES)
-    make = import_function(name) if ":" in name else GAMES[name]
+    make = import_function("game", name) if ":" in name else GAMES[name]
     try:
         rules = make(*args, **options)
     except (TypeError, ValueError) as error:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import tyro
@@ -22,6 +23,14 @@ def flags(argv: list[str]) -> dict[str, str]:
     """The flags among the words of a command line: the option that each means, by the flag as it was typed."""
     typed = [word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")]
     return {flag: flag.replace("-", "_") for flag in typed}
+
+
+def refuse_flags(argv: list[str], idle: Mapping[str, str]) -> None:
+    """Raise ValueError for a flag whose option is in `idle`, which says why it would change nothing."""
+    for flag, option in flags(argv).items():
+        reason = idle.get(option) or idle.get(option.removeprefix("no_"))
+        if reason is not None:
+            raise ValueError(f"--{flag} would change nothing: {reason}")
 
 
 def read_words(kind: Any, **settings: Any) -> Any:

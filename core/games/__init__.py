@@ -1,6 +1,6 @@
 """Exact games as tensors: rules, sequence form, values, best responses, counterfactual regret."""
 
-from armfold.core.games.compile import compile_game
+from armfold.core.games.compile import MAX_HISTORIES, compile_game
 from armfold.core.games.goofspiel import goofspiel
 from armfold.core.games.kuhn import kuhn
 from armfold.core.games.leduc import leduc
@@ -15,6 +15,7 @@ __all__ = [
     "CHANCE",
     "END",
     "GAMES",
+    "MAX_HISTORIES",
     "Response",
     "Rules",
     "Trajectory",

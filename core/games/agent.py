@@ -38,7 +38,7 @@ class Settings(NamedTuple):
     mode: output.Mode = "soft"  # how bins become lambda
     tau_start: float = 1.0
     tau_end: float = 0.1
-    tau_steps: int = 50_000
+    tau_steps: int = 4000  # of the scheduler
     tau_rate: float | None = None  # where given, the temperature falls by this factor a step, instead of in `tau_steps`
     warmup: int = 1000  # steps of the scheduler at `init_lambda`
     init_lambda: float = 0.5
@@ -66,6 +66,7 @@ class Settings(NamedTuple):
     n_clusters: int = 100
     update_clusters: bool = True
     meta_games: int = 256  # whose decisions the meta-learner sees in each epoch
+    meta_steps: int = 20  # of the meta-learner, each with its part of those games
 
 
 class Nets(NamedTuple):
@@ -110,7 +111,7 @@ def _clusters(points: Decisions, settings: Settings) -> int:
 
 
 def init(tree: Tree, points: Decisions, rng: Tensor, settings: Settings) -> State:
-    """A run that has seen nothing, for a key rng [2]. Its first policy is uniform but for the actor's first weights."""
+    """A run that has seen nothing, for a key rng [2]. Its first policy is uniform."""
     known, seen, actions = points.known.shape[1], points.seen.shape[1], points.legal.shape[1]
     drawn = random.split(random.fold_in(rng, 0), len(Nets._fields)).unbind()
     make = partial(nn.mlp_init, final_scale=0.0)

@@ -96,7 +96,7 @@ def _against(
 def _retrospective(
     tree: Tree, points: Decisions, state: State, mu: Tensor, choice: Tensor, rng: Tensor, settings: Settings
 ) -> Retrospect:
-    """What games against past policies say, chosen as they weigh, the present one among them."""
+    """What games against past policies say, chosen among the stored ones as they weigh."""
     passed = _weights(state, settings).cumsum(0)
     point = random.uniform(choice, (settings.games,), dtype=passed.dtype) * passed[-1]
     past = torch.searchsorted(passed, point, right=True)

@@ -3,13 +3,17 @@
 import itertools
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import NamedTuple
 
 import torch
 
-from armfold.core.games.rules import CHANCE, END, Rules
+from armfold.core.check import check_size
+from armfold.core.games.rules import CHANCE, END, Rules, where
 from armfold.core.games.sums import Rows, make_rows
 from armfold.core.games.tree import Histories, Level, Side, Tree
+
+MAX_HISTORIES = 3_000_000  # that a game is unfolded to, where nobody says how many
 
 
 class _Infoset(NamedTuple):
@@ -47,7 +51,10 @@ class _Walk:
                 self.states[h] = None  # only the last depth is kept
 
     def _visit(self, h: int, state: object) -> None:
-        player = self.rules.turn(state)
+        turn = self.rules.turn(state)
+        if turn not in (0, 1, CHANCE, END):
+            raise ValueError(f"turn must be 0, 1, CHANCE or END, got {turn!r} {self._where(h)}")
+        player = int(turn)
         self.player.append(player)
         self.first.append(len(self.states))
         self.payoff.append(0.0)
@@ -56,20 +63,13 @@ class _Walk:
             self.payoff[h] = self._won(h, state)
         elif player == CHANCE:
             self._deal(h, state)
-        elif player in (0, 1):
-            self._decide(h, state, player)
         else:
-            raise ValueError(f"turn must be 0, 1, CHANCE or END, got {player!r} {self._where(h)}")
+            self._decide(h, state, player)
         if len(self.states) > self.most:
             raise ValueError(f"max_histories {self.most} is too few for {self.rules.name}: raise it, or does it end?")
 
     def _where(self, h: int) -> str:
-        """The way to a history, for messages."""
-        way = []
-        while h > 0:
-            way.append(self.action[h])
-            h = self.parent[h]
-        return f"after {way[::-1]}"
+        return where(self.parent, self.action, h)
 
     def _add(self, h: int, state: object, action: int, probability: float, done: tuple[int, int]) -> None:
         self.states.append(self.rules.follow(state, action))
@@ -80,27 +80,48 @@ class _Walk:
         self.done.append(done)
 
     def _won(self, h: int, state: object) -> float:
-        first, second = self.rules.payoffs(state)
-        if not math.isfinite(first) or not abs(first + second) <= 1e-9 * max(1.0, abs(first)):
+        payoffs = self.rules.payoffs(state)
+        try:
+            first, second = payoffs
+            right = math.isfinite(first) and abs(first + second) <= 1e-9 * max(1.0, abs(first))
+        except (TypeError, ValueError):
+            raise ValueError(f"payoffs must be two numbers, got {payoffs!r} {self._where(h)}") from None
+        if not right:
             raise ValueError(f"payoffs must be finite and sum to zero, got {(first, second)} {self._where(h)}")
         return float(first)
 
     def _deal(self, h: int, state: object) -> None:
-        outcomes = self.rules.chance(state)
-        for outcome, p in outcomes:
-            if not p > 0:
-                raise ValueError(
-                    f"outcome {outcome} of chance has probability {p} {self._where(h)}: what lies behind is never "
-                    "reached; leave it out"
-                )
-        total = math.fsum(p for _, p in outcomes)
-        if not abs(total - 1) <= 1e-9:
-            raise ValueError(f"probabilities of chance must sum to 1, got {total} {self._where(h)}")
-        for outcome, p in outcomes:
+        for outcome, p in self._outcomes(h, state):
             self._add(h, state, outcome, p, self.done[h])
 
+    def _outcomes(self, h: int, state: object) -> list[tuple[int, float]]:
+        told = self.rules.chance(state)
+        try:
+            outcomes = [(index(outcome), p) for outcome, p in told]
+            never = next(((outcome, p) for outcome, p in outcomes if not p > 0), None)
+            total = math.fsum(p for _, p in outcomes)
+        except (TypeError, ValueError):
+            raise ValueError(f"chance must give pairs (integer, probability), got {told!r} {self._where(h)}") from None
+        if len(dict(outcomes)) < len(outcomes):
+            alike = [outcome for outcome, _ in outcomes]
+            raise ValueError(f"outcomes of chance must be distinct integers, got {alike} {self._where(h)}")
+        if never:
+            raise ValueError(
+                f"outcome {never[0]} of chance has probability {never[1]} {self._where(h)}: what lies behind is never "
+                "reached; leave it out"
+            )
+        if not abs(total - 1) <= 1e-9:
+            raise ValueError(f"probabilities of chance must sum to 1, got {total} {self._where(h)}")
+        return [(outcome, float(p)) for outcome, p in outcomes]
+
     def _decide(self, h: int, state: object, player: int) -> None:
-        name, legal, done = self.rules.infoset(state), tuple(self.rules.legal(state)), self.done[h]
+        name, told, done = self.rules.infoset(state), self.rules.legal(state), self.done[h]
+        if not isinstance(name, str):
+            raise ValueError(f"infoset must be a str, got {name!r} {self._where(h)}")
+        try:
+            legal = tuple(map(index, told))
+        except TypeError:
+            raise ValueError(f"legal must give integers, got {told!r} {self._where(h)}") from None
         i = self.found.get(name)
         if i is None:
             i = self._meet(h, name, player, legal, state)
@@ -134,7 +155,12 @@ class _Walk:
     def _summarise(self, h: int, state: object) -> tuple[int, ...]:
         """Round, position, pot and stack; where the rules tell none, moves of chance and of the players so far."""
         if self.rules.summary:
-            return tuple(self.rules.summary(state))
+            told = self.rules.summary(state)
+            try:
+                round_, position, pot, stack = map(index, told)
+            except (TypeError, ValueError):
+                raise ValueError(f"summary must give four integers, got {told!r} {self._where(h)}") from None
+            return round_, position, pot, stack
         chance = moves = 0
         while (h := self.parent[h]) >= 0:
             chance, moves = (chance + 1, moves) if self.player[h] == CHANCE else (chance, moves + 1)
@@ -229,15 +255,20 @@ def _histories(walk: _Walk, infoset: list[int], orders: Sequence[_Order]) -> His
     )
 
 
-def compile_game(rules: Rules, *, max_histories: int = 10_000_000) -> Tree:
-    """The tree of a game, on the CPU, with numbers in float64. It takes about ten microseconds a history.
+def compile_game(rules: Rules, *, max_histories: int = MAX_HISTORIES) -> Tree:
+    """The tree of a game, on the CPU, with numbers in float64. It takes ten to twenty microseconds a history.
 
     Where the rules have no `summary`, an infoset's is how often chance and the players have moved before, and zeros.
 
-    Raises ValueError, with the actions that lead there, for payoffs that do not sum to zero, probabilities of chance
-    that do not sum to 1, outcomes that are never reached, infosets without a legal action or with different players or
-    actions, players who forget what they did, and games of more than `max_histories` histories.
+    Raises ValueError, with the actions that lead there, for functions that give something else than `Rules` says,
+    payoffs that do not sum to zero, probabilities of chance that do not sum to 1, outcomes that are alike or never
+    reached, infosets without a legal action or with different players or actions, players who forget what they did,
+    and games of more than `max_histories` histories.
     """
+    check_size("max_histories", max_histories)
+    named = all(isinstance(action, str) for action in rules.actions)
+    if not named or len(set(rules.actions)) < len(rules.actions):
+        raise ValueError(f"actions must be different names, got {rules.actions!r}")
     walk = _Walk(rules, max_histories)
     orders = [_order(walk, player) for player in (0, 1)]
     sorted_infosets = [i for order in orders for level in order.levels for i in level]

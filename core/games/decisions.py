@@ -1,12 +1,12 @@
 """The histories at which players decide, for critics that see everything, and what they look like to networks."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from armfold.core.games.tree import Tree
+from armfold.core.games.views import views
 
 _MOST_NAMED = 4096  # decisions that are told apart one by one where the rules have no view
 
@@ -27,7 +27,7 @@ def decisions(tree: Tree) -> Decisions:
     """All decisions of a game, as its rules' `view` shows them: F' is 2 F + 2.
 
     Without a view, every infoset and every decision has a feature of its own. Raises ValueError for rules without one
-    where there are more than 4096 decisions.
+    where there are more than 4096 decisions, and as `views` does.
     """
     points = tree.histories
     at = (points.player >= 0).nonzero().squeeze(1)
@@ -37,19 +37,12 @@ def decisions(tree: Tree) -> Decisions:
     if tree.rules.view is None:
         seen, known = _named(tree, len(at))
     else:
-        both = torch.tensor(_viewed(tree, tree.rules.view, at.tolist()), device=at.device)  # [D, 2, F]
+        shown = views(tree, tree.rules.view, [(h, player) for h in at.tolist() for player in (0, 1)])
+        both = shown.to(at.device, torch.float32).reshape(len(at), 2, shown.shape[1])  # [D, 2, F]
         known = torch.zeros((len(tree.player), both.shape[-1]), device=at.device)
         known[infoset] = both[torch.arange(len(at), device=at.device), player]
         seen = torch.cat([both.flatten(1), torch.nn.functional.one_hot(player, 2).to(both.dtype)], 1)
     return Decisions(at, number, infoset, player, tree.legal[infoset], seen, known)
-
-
-def _viewed(tree: Tree, view: Callable[[Any, int], Sequence[float]], at: list[int]) -> list[list[list[float]]]:
-    rules, parent, action = tree.rules, tree.histories.parent.tolist(), tree.histories.action.tolist()
-    states = [rules.start]
-    for h in range(1, len(parent)):  # breadth first: a parent comes before its children
-        states.append(rules.follow(states[parent[h]], action[h]))
-    return [[list(map(float, view(states[h], player))) for player in (0, 1)] for h in at]
 
 
 def _named(tree: Tree, number: int) -> tuple[Tensor, Tensor]:

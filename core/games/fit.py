@@ -21,9 +21,10 @@ def fit(optimiser: optim.Optimiser, params: Any, opt: Any, loss: Any, steps: int
 
 
 def squares(x: Tensor, targets: Targets, params: nn.Mlp) -> Tensor:
-    """Mean square error over what was seen."""
+    """Mean square error over the entries of what was seen."""
     error = (nn.mlp(params, x) - targets.mean) ** 2
-    return (error * targets.seen).sum() / targets.seen.sum().clamp(min=1)
+    seen = targets.seen.expand_as(error)
+    return (error * seen).sum() / seen.sum().clamp(min=1)
 
 
 def cross_entropy(x: Tensor, legal: Tensor, targets: Targets, params: nn.Mlp) -> Tensor:

@@ -8,10 +8,10 @@ from torch.utils import _pytree as pytree
 
 from armfold.core.games import sequence
 from armfold.core.games.keys import infoset_keys
-from armfold.core.games.rules import Rules
 from armfold.core.games.sample import Paths, paths
 from armfold.core.games.sums import Rows, make_rows
 from armfold.core.games.tree import Side, Tree, move
+from armfold.core.games.views import views
 
 
 class Infosets(NamedTuple):
@@ -40,7 +40,7 @@ def tables(tree: Tree, *, level: int | None = None) -> Tables:
 
     level: what tells keys apart, as in `regret.keys.state_key`: 0 (round, player and position), or 1 (pot and stack
     too); None: every infoset has a key of its own. Features are the player, the rules' `summary`, each number divided
-    by its largest, and their `view` where they have one. Raises ValueError for another level.
+    by its largest, and their `view` where they have one. Raises ValueError for another level, and as `views` does.
     """
     here, device = move(tree, device="cpu"), tree.slot.device
     key, features = _keys(here, level), _features(here)
@@ -65,24 +65,12 @@ def _features(tree: Tree) -> Tensor:
     summary = tree.summary.to(torch.float64)
     parts = [tree.player.to(torch.float64).unsqueeze(1), summary / summary.amax(0).clamp(min=1)]
     if tree.rules.view is not None:
-        parts.append(torch.tensor(_views(tree, tree.rules), dtype=torch.float64))
+        first: dict[int, int] = {}  # of the histories of each infoset
+        for h, i in enumerate(tree.histories.infoset.tolist()):
+            first.setdefault(i, h)
+        points = [(first[i], player) for i, player in enumerate(tree.player.tolist())]
+        parts.append(views(tree, tree.rules.view, points))
     return torch.cat(parts, 1)
-
-
-def _views(tree: Tree, rules: Rules) -> list[list[float]]:
-    """What is known at each infoset, read at the first of its histories."""
-    view = rules.view
-    if view is None:
-        return []
-    histories = tree.histories
-    parent, action, infoset = histories.parent.tolist(), histories.action.tolist(), histories.infoset.tolist()
-    states, found = {0: rules.start}, {}
-    for h in range(len(parent)):  # breadth first: a parent comes before its children
-        if h:
-            states[h] = rules.follow(states[parent[h]], action[h])
-        if infoset[h] >= 0 and infoset[h] not in found:
-            found[infoset[h]] = list(view(states[h], rules.turn(states[h])))
-    return [found[i] for i in range(len(found))]
 
 
 def _player(tree: Tree, player: int, key: Tensor, features: Tensor) -> Infosets:

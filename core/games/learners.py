@@ -4,8 +4,11 @@ An actor and a regret learner are mixed, pi = lambda * actor + (1 - lambda) * re
 the counterfactual value of each action. The regret learner matches regrets (Zinkevich et al. 2007, equation 8); the
 actor is Hedge, which is what the policy gradient of NeuRD is on tables with all actions (Hennes et al. 2020), with a
 step that scales itself to the values (Orabona and Pal 2018). A meta-learner matches regrets over values of lambda, from
-the utility of each of them at once. Each learner keeps the regret of its own play, whatever is played: so the regret of
-the mixture is at most the meta-learner's plus the smaller one of the two learners'.
+the utility of each of them at once. Each learner keeps the regret of its own play, whatever is played. So, with 0 and 1
+among the bins, the regret of the mixture is at most lambda's plus the smaller one of the two learners', however
+iterations are weighted. With even weights (`gamma` 0) each learner's mean regret falls as one over the root of time.
+With linear ones (`gamma` 1) that is known only of regrets that are floored at 0 (Tammelin et al. 2015): by default the
+regret learner's and the meta-learner's are, which is enough where the latter chooses lambda; the actor's never are.
 """
 
 import math
@@ -19,7 +22,7 @@ from armfold.core.games.infosets import Infosets, trailing
 from armfold.core.games.sums import row_sum
 from armfold.core.regret.match import regret_match
 from armfold.core.regret.mix import mix_policies
-from armfold.core.regret.output import Bins, Continuous
+from armfold.core.regret.output import Continuous
 from armfold.core.types import Scalar, per_lane
 
 
@@ -68,9 +71,12 @@ class Learners(NamedTuple):
 
 
 def check_variant(v: Variant, batch: tuple[int, ...]) -> None:
-    """Raise ValueError for a number out of range, ShapeError for a tensor that is neither [] nor `batch`."""
+    """Raise ValueError for numbers out of range, ShapeError for a tensor that is neither [] nor `batch`."""
     for name in ("start", "end", "random", "meta", "learned"):
         check_number(name, getattr(v, name), low=0.0, high=1.0)
+    shares = v.random, v.meta, v.learned
+    if sum(x for x in shares if not isinstance(x, Tensor)) > 1 + 1e-9:  # a sum of 1 may be rounded up
+        raise ValueError(f"random, meta and learned must sum to 1 at most, got {', '.join(map(str, shares))}")
     for name in ("rate", "gamma", "noise"):
         check_number(name, getattr(v, name), low=0.0)
     check_number("eta", v.eta, low=0.0, open_low=True)
@@ -86,11 +92,11 @@ def check_variant(v: Variant, batch: tuple[int, ...]) -> None:
             check_shape(name, tunable, batch)
 
 
-def fresh(own: Infosets, batch: tuple[int, ...], bins: Bins, dtype: torch.dtype) -> Learners:
-    """Learners who have seen nothing and play uniformly."""
+def fresh(own: Infosets, batch: tuple[int, ...], bins: Tensor) -> Learners:
+    """Learners who have seen nothing and play uniformly, in the dtype of bins [K]."""
 
     def zeros(*first: int) -> Tensor:
-        return torch.zeros((*first, *batch), dtype=dtype, device=own.slot.device)
+        return torch.zeros((*first, *batch), dtype=bins.dtype, device=bins.device)
 
     (count, actions), keys = own.legal.shape, own.members.stages[-1].entry.shape[1]
     even, meta = _match(zeros(count, actions), own.legal), zeros(keys, len(bins))
@@ -114,16 +120,16 @@ def _match(weight: Tensor, legal: Tensor) -> Tensor:
     return regret_match(rows, trailing(legal, weight).movedim(1, -1).expand(rows.shape)).movedim(-1, 1)
 
 
-def _mean_bin(meta: Tensor, bins: Bins) -> Tensor:
+def _mean_bin(meta: Tensor, bins: Tensor) -> Tensor:
     """The mean of the bins [M_i, *B] as regret matching weighs them."""
     positive, shares = meta.clamp(min=0), _shares(bins, meta)
     total = positive.sum(1)
     return torch.where(total > 0, (shares * positive).sum(1) / torch.where(total > 0, total, 1), shares.mean())
 
 
-def _shares(bins: Bins, meta: Tensor) -> Tensor:
+def _shares(bins: Tensor, meta: Tensor) -> Tensor:
     """The bins [K] ready to meet regrets [M_i, K, *B]."""
-    return torch.as_tensor(bins, dtype=meta.dtype, device=meta.device).reshape(-1, *(1,) * (meta.ndim - 2))
+    return bins.reshape(-1, *(1,) * (meta.ndim - 2))
 
 
 def advantage(before: Learners, value: Tensor) -> Tensor:
@@ -131,7 +137,7 @@ def advantage(before: Learners, value: Tensor) -> Tensor:
     return ((before.actor - before.matched) * value).sum(1)
 
 
-def learn(own: Infosets, before: Learners, value: Tensor, v: Variant, bins: Bins) -> Learners:
+def learn(own: Infosets, before: Learners, value: Tensor, v: Variant, bins: Tensor) -> Learners:
     """What the learners know and would each play after counterfactual values [I_i, A, *B]; lambda is left to `mix`."""
     legal, dtype = trailing(own.legal, value), value.dtype
 

@@ -72,13 +72,16 @@ def behaviour(tree: Tree, points: Decisions, state: State, key: Tensor, rng: Ten
     actor = actor_policy(tree, points, state.nets)
     regret = regret_match(nn.mlp(state.nets.regret, points.known), tree.legal)
     said = _lambda(state, points, key, random.fold_in(rng, 0), settings)
+    tau = temperature(state, settings)
+    if settings.mode == "gumbel" and isinstance(said, output.Discrete):
+        said = said._replace(logits=said.logits / tau)  # a draw does not depend on tau, which only smooths its gradient
     mixed = mix.mix_policies(
         said,
         actor,
         regret,
         legal=tree.legal,
         bins=bins(settings),
-        tau=temperature(state, settings),
+        tau=tau,
         mode=settings.mode,
         rng=random.split(random.fold_in(rng, 1), len(points.known)),
     )
@@ -120,28 +123,29 @@ def _learn_bins(
     d = points.number[some.history[:-1]].T.flatten()  # game after game
     acts, at = d >= 0, d.clamp(min=0)
     own = key[points.infoset[at]]
-    mine = torch.searchsorted(state.keys, own)
+    mine = acts & (own == state.keys.unsqueeze(1))  # [M, n]
     rows = _moves(points, some, at, acts, played, q, settings)
     # Every key has windows of its own, so that no state's values are averaged with another's.
-    lanes = len(state.keys)
-    wide = {name: x.expand(lanes, *x.shape) for name, x in rows._asdict().items() if x is not None}
-    each = utility.Moves(**wide)._replace(valid=acts & (mine == torch.arange(lanes, device=mine.device).unsqueeze(1)))
+    wide = {name: x.expand(len(mine), *x.shape) for name, x in rows._asdict().items() if x is not None}
+    each = utility.Moves(**wide)._replace(valid=mine)
     kinds = {"advantage": utility.advantage, "immediate": utility.immediate, "hybrid": utility.hybrid}
     options = {} if settings.utility == "advantage" else {"min_samples": settings.min_samples}
     seen, worth = kinds[settings.utility](state.utility, each, bins=settings.bins, **options)
-    learner = meta.meta_regret_steps(
-        state.meta,
-        own,
-        worth[mine, torch.arange(len(mine), device=mine.device)],
-        valid=acts,
-        decay=settings.decay,
-        util_clip=settings.util_clip,
-        regret_clip=settings.regret_clip,
-        regret_min=settings.regret_min,
-        initial_regret=settings.initial_regret,
-        smoothing_factor=settings.smoothing_factor,
-        evict=settings.lru_evict_batch,
-    )
+    worth, learner = torch.where(mine.unsqueeze(-1), worth, 0).sum(0), state.meta
+    for part in torch.arange(len(own), device=own.device).chunk(settings.meta_steps):
+        learner = meta.meta_regret_steps(
+            learner,
+            own[part],
+            worth[part],
+            valid=acts[part],
+            decay=settings.decay,
+            util_clip=settings.util_clip,
+            regret_clip=settings.regret_clip,
+            regret_min=settings.regret_min,
+            initial_regret=settings.initial_regret,
+            smoothing_factor=settings.smoothing_factor,
+            evict=settings.lru_evict_batch,
+        )
     return state._replace(utility=seen, meta=learner)
 
 

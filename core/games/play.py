@@ -15,6 +15,8 @@ from armfold.core.games.rules import CHANCE, END
 from armfold.core.games.sequence import check_policy
 from armfold.core.games.tree import Tree
 
+NEAR = 1e-6  # how far from 1 a law may sum: further than those of float32 do
+
 
 class Trajectory(NamedTuple):
     """Games from their beginning to their end. What comes after the end has action -1, branch -1, probability 1."""
@@ -163,8 +165,8 @@ def _named(tree: Tree, infoset: int) -> str:
 
 
 def check_policy_values(tree: Tree, policy: Tensor) -> None:
-    """Raise ValueError, naming the infoset, unless `policy` [I, A, *B] has probabilities >= 0 that sum to 1 over the
-    legal actions of each, and none elsewhere. It reads the tensor: for where policies are taken in."""
+    """Raise ValueError, naming the infoset, unless `policy` [I, A, *B] has probabilities >= 0 that sum to 1 (to 1e-6)
+    over the legal actions of each, and none elsewhere. It reads the tensor: for where policies are taken in."""
     check_policy(tree, policy)
     legal = tree.legal.reshape(*tree.legal.shape, *(1,) * (policy.ndim - 2))
     wrong = torch.where(legal, ~(policy >= 0), policy != 0)
@@ -175,8 +177,8 @@ def check_policy_values(tree: Tree, policy: Tensor) -> None:
             f"policy must have probabilities >= 0 of legal actions and 0 of others, got {value} of the {kind}action "
             f"{a} at infoset {_named(tree, i)}"
         )
-    total = policy.sum(1)
-    wrong = ~((total - 1).abs() <= torch.finfo(policy.dtype).eps ** 0.5)
+    total = policy.sum(1, dtype=torch.float64)
+    wrong = ~((total - 1).abs() <= NEAR)
     if bool(wrong.any()):
         i, *lane = wrong.nonzero()[0].tolist()
         raise ValueError(f"policy must sum to 1, got {float(total[i, *lane])} at infoset {_named(tree, i)}")

@@ -27,6 +27,15 @@ class Rules(NamedTuple):
     openspiel: str | None = None  # what OpenSpiel loads it by
 
 
+def where(parent: Sequence[int], action: Sequence[int], h: int) -> str:
+    """The way to history `h`, from the parents of all and what was done there. For messages."""
+    way = []
+    while h > 0:
+        way.append(action[h])
+        h = parent[h]
+    return f"after {way[::-1]}"
+
+
 def draw(cards: int, gone: Collection[int]) -> list[tuple[int, float]]:
     """Any of the cards 0, 1, ... but those that are gone, each with the same probability. For `chance`."""
     left = [card for card in range(cards) if card not in gone]

@@ -1,7 +1,8 @@
 """The family of counterfactual regret minimisation, on whole trees at once, lanes of solvers in lockstep.
 
 Zinkevich et al. 2007 (CFR), Tammelin 2014 (CFR+), Brown and Sandholm 2019 (linear and discounted CFR), Farina et al.
-2021 (predictive CFR+). Players are updated one after the other, as in OpenSpiel's solvers, whose iterates these equal.
+2021 (predictive CFR+). Players are updated one after the other, as in OpenSpiel's solvers. In exact arithmetic these
+have the same iterates; in floats, for as long as rounding does not grow (docs/design.md, "Games").
 """
 
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from armfold.core import random
-from armfold.core.check import check_key
+from armfold.core.check import ShapeError, check_key
 from armfold.core.games import sequence
 from armfold.core.games.infosets import Infosets, Tables, to_sequences, to_table, trailing
 from armfold.core.games.learners import (
@@ -51,6 +51,7 @@ class State(NamedTuple):
 
     learners: tuple[Learners, Learners]  # of the first player and of the second
     average: Tensor  # [S, *B] float: weighted sum of the mixtures' realisation plans
+    bins: Tensor  # [K] float, ascending in [0, 1]: the values of lambda that are learned about
     scheduler: Scheduler | None
     iteration: Tensor  # [] int64: iterations done
 
@@ -94,13 +95,16 @@ def init(
     optimiser: what steps it, here and in `step`; None: `tabular_optimiser`. Raises ValueError for other bins.
     """
     check_bins(bins)
-    shape = tuple(batch)
+    if isinstance(bins, Tensor) and bins.ndim > 1:
+        raise ShapeError(f"bins must have shape (K,), got {tuple(bins.shape)}")
+    shape, device = tuple(batch), tables.tree.slot.device
+    kept = torch.as_tensor(bins, dtype=dtype, device=device).clone()
     scheduler = None
     if params is not None:
         scheduler = Scheduler(params, (optimiser or tabular_optimiser(len(shape))).init(params))
-    first, second = (fresh(own, shape, bins, dtype) for own in tables.players)
-    average = torch.zeros((len(tables.tree.slot), *shape), dtype=dtype, device=tables.tree.slot.device)
-    return State((first, second), average, scheduler, torch.zeros((), dtype=torch.int64, device=average.device))
+    first, second = (fresh(own, shape, kept) for own in tables.players)
+    average = torch.zeros((len(tables.tree.slot), *shape), dtype=dtype, device=device)
+    return State((first, second), average, kept, scheduler, torch.zeros((), dtype=torch.int64, device=device))
 
 
 def step(
@@ -109,17 +113,16 @@ def step(
     rng: Tensor | None = None,
     *,
     variant: str | Variant = "meta",
-    bins: Bins = BINS,
     optimiser: Optimiser | None = None,
 ) -> tuple[State, Stats]:
     """One iteration of every solver: the first player learns against the second, then the second against him.
 
     rng: keys [*B, 2] of this iteration; None where the variant draws nothing. A scheduler learns at both updates,
-    whether lambda is its own or not. Raises ValueError for numbers out of range, an unknown variant, other bins than
-    those of `init`, keys that are missing, and `learned` without a scheduler; ShapeError for tensors of other lanes.
+    whether lambda is its own or not. Raises ValueError for numbers out of range, an unknown variant, keys that are
+    missing, and `learned` without a scheduler; ShapeError for tensors of other lanes.
     """
-    v = _variant(variant)
-    _check(v, state, rng, bins)
+    v, bins = _variant(variant), state.bins
+    _check(v, state, rng)
     t = (state.iteration + 1).to(state.average.dtype)
     both, scheduler = list(state.learners), state.scheduler
     policies = [to_sequences(own, before.policy) for own, before in zip(tables.players, both)]
@@ -137,7 +140,7 @@ def step(
         both[i] = mix(own, after, _lambda(own, after, scheduler, t, key, v, bins))
         policies[i] = to_sequences(own, both[i].policy)
     stats = Stats(torch.cat(values), torch.cat(gaps), torch.stack(losses).mean(0) if losses else None)
-    return State((both[0], both[1]), average, scheduler, state.iteration + 1), stats
+    return State((both[0], both[1]), average, bins, scheduler, state.iteration + 1), stats
 
 
 def _variant(variant: str | Variant) -> Variant:
@@ -152,11 +155,9 @@ def _given(tunable: Scalar) -> bool:
     return isinstance(tunable, Tensor) or tunable != 0
 
 
-def _check(v: Variant, state: State, rng: Tensor | None, bins: Bins) -> None:
-    batch, number = tuple(state.average.shape[1:]), state.learners[0].meta.shape[1]
+def _check(v: Variant, state: State, rng: Tensor | None) -> None:
+    batch = tuple(state.average.shape[1:])
     check_variant(v, batch)
-    if len(bins) != number:
-        raise ValueError(f"bins must be those of init, {number} of them, got {len(bins)}")
     if rng is not None:
         check_key(rng, batch)
     elif _given(v.noise) or _given(v.random) or v.traversals:
@@ -183,7 +184,7 @@ def _value(tables: Tables, player: int, policies: list[Tensor], key: Tensor | No
 
 
 def _lambda(
-    own: Infosets, after: Learners, scheduler: Scheduler | None, t: Tensor, key: Tensor | None, v: Variant, bins: Bins
+    own: Infosets, after: Learners, scheduler: Scheduler | None, t: Tensor, key: Tensor | None, v: Variant, bins: Tensor
 ) -> Tensor:
     """Lambda [I_i, *B] after t iterations."""
     start, end, rate = (per_lane(x, t.dtype, 0) for x in (v.start, v.end, v.rate))
@@ -215,7 +216,7 @@ def _inputs(own: Infosets, after: Learners, scheduler: Scheduler, t: Tensor) -> 
 
 
 def _train(
-    own: Infosets, after: Learners, scheduler: Scheduler, t: Tensor, bins: Bins, optimiser: Optimiser | None
+    own: Infosets, after: Learners, scheduler: Scheduler, t: Tensor, bins: Tensor, optimiser: Optimiser | None
 ) -> tuple[Scheduler, Tensor]:
     """One step towards the meta-learner's law at a player's infosets, and how far from it the scheduler was, [*B]."""
     x = _inputs(own, after, scheduler, t)

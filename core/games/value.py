@@ -15,14 +15,16 @@ def _plan(tree: Tree, policy: Tensor, player: int) -> Tensor:
 
 
 def expected_value(tree: Tree, policy: Tensor) -> Tensor:
-    """What the first player wins on average where both follow `policy` [I, A, *B]: [*B], in the game's unit."""
+    """What the first player wins on average where both follow `policy` [I, A, *B]: [*B], in the game's unit. Values of
+    the policy are not checked, see `check_policy_values`."""
     table = sequence.from_table(tree, policy)
     return sequence.values(tree.sides[0], table[sequence.bounds(tree)[0]], _plan(tree, policy, 1)).root
 
 
 def exploitability(tree: Tree, policy: Tensor) -> Tensor:
     """What a best response wins on average over both seats against `policy` [I, A, *B]: [*B], NashConv / 2. 0 in
-    equilibrium, where nobody gains by playing otherwise."""
+    equilibrium, where nobody gains by playing otherwise. Values of the policy are not checked, see
+    `check_policy_values`."""
     best = [sequence.values(tree.sides[player], None, _plan(tree, policy, 1 - player)).root for player in (0, 1)]
     return (best[0] + best[1]) / 2
 
@@ -37,7 +39,8 @@ class Response(NamedTuple):
 def best_response(tree: Tree, policy: Tensor, player: int) -> Response:
     """The best response of `player`, 0 or 1, to the other one's part of `policy` [I, A, *B].
 
-    Raises ValueError for another player and ShapeError for another shape.
+    Values of the policy are not checked, see `check_policy_values`. Raises ValueError for another player and ShapeError
+    for another shape.
     """
     if player not in (0, 1):
         raise ValueError(f"player must be 0 or 1, got {player!r}")

@@ -35,8 +35,8 @@ class Move(NamedTuple):
 def find(stored: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     """Where key [*B, n] is among stored [*B, C], ascending: the first slot that is not below it, int64 in [0, C], and
     whether it is there, bool."""
-    # `cat` copies into contiguous memory, as bisection wants; so does `contiguous`, but not always under vmap.
-    slot = torch.searchsorted(torch.cat((stored,)), torch.cat((key,)))
+    # A copy in rows of its own is contiguous, as bisection wants, under vmap too: `contiguous` and `cat` are not always.
+    slot = torch.searchsorted(stored.clone(memory_format=torch.contiguous_format), key.clone(memory_format=torch.contiguous_format))
     return slot, (torch.gather(stored, -1, slot.clamp(max=stored.shape[-1] - 1)) == key) & (key < EMPTY)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from armfold.core import masked, random
-from armfold.core.check import ShapeError, check_key, check_number, check_shape, check_values
+from armfold.core.check import ShapeError, check_key, check_number, check_values
 from armfold.core.regret.match import check_rows, kind
 from armfold.core.types import Scalar, per_lane
 

@@ -32,7 +32,7 @@ def scheduler_init(
 
     bins: K values of lambda that ascend in [0, 1], for a discrete scheduler; None: a continuous one. final_scale: of
     the last layer's weights, so small that all states begin near lambda 0.5, or near equal odds of all bins.
-    Raises ValueError for other bins and sizes.
+    Raises ValueError for other bins and sizes; bins that are a tensor are not read.
     """
     if bins is not None and not isinstance(bins, Tensor):
         check_bins(bins)

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from armfold.core.check import check_size
 from armfold.core.games import CHANCE, Tree
@@ -11,7 +13,9 @@ from armfold.core.games.armac import Info, Settings, State
 from armfold.core.games.decisions import Decisions, decisions
 from armfold.core.regret import KMeans
 from armfold.shell.games import find_again
+from armfold.shell.replay.facts import read_facts
 from armfold.shell.run.epochs import begin, check_settings, train
+from armfold.shell.run.training import average_policy
 
 
 class Facts(NamedTuple):
@@ -29,7 +33,7 @@ class Facts(NamedTuple):
 
 def describe_epoch(tree: Tree, points: Decisions, state: State, info: Info, games: int) -> dict[str, Any]:
     """The record of an epoch: the run's key, which all draws come from with the epoch's number, what was played, the
-    losses, and its first `games` games."""
+    losses, the average policy and the norms of all networks after it, and its first `games` games."""
     return {
         "epoch": int(state.epoch),
         "rng": state.rng,
@@ -39,8 +43,15 @@ def describe_epoch(tree: Tree, points: Decisions, state: State, info: Info, game
         "losses": {
             name: getattr(info, name) for name in ("critic_loss", "regret_loss", "average_loss", "scheduler_kl")
         },
+        "average": average_policy(tree, points, state),
+        "norms": {name: _norm(net) for name, net in state.nets._asdict().items()},
         "games": [_describe_game(tree, points, info, game) for game in range(games)],
     }
+
+
+def _norm(net: Any) -> Tensor:
+    """The L2 norm [] of a network's parameters, float64."""
+    return torch.stack([leaf.to(torch.float64).square().sum() for leaf in pytree.tree_leaves(net)]).sum().sqrt()
 
 
 def _describe_game(tree: Tree, points: Decisions, info: Info, game: int) -> dict[str, Tensor]:
@@ -76,21 +87,14 @@ def check_games(settings: Settings, games: int) -> None:
 
 def recompute(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The records of a run from the facts in its file. Raises ValueError where they are not those of one."""
-    try:
-        told = Facts(**facts)
-        fields: Any = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in told.settings.items()
-        }
-        settings = Settings(**fields)
-        clusters = told.clusters and KMeans(**told.clusters)  # type: ignore[arg-type]  # a mapping, in a file
-    except TypeError as error:
-        raise ValueError(f"its facts are others than this version knows ({error})") from error
+    told = read_facts(Facts, facts)
+    settings = read_facts(Settings, told.settings, name="settings")
     check_size("epochs", told.epochs)
     check_size("threads", told.threads)
     tree = find_again(told.game, told.rules)
     points = decisions(tree)
     check_settings(tree, points, settings)
     check_games(settings, told.games)
-    start = begin(points, told.seed, settings, clusters)
+    start = begin(tree, points, told.seed, settings, told.clusters)
     for state, info in train(tree, points, start, settings, epochs=told.epochs, threads=told.threads):
         yield describe_epoch(tree, points, state, info, told.games)

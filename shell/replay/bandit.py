@@ -9,7 +9,17 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from armfold.core.check import check_size
-from armfold.shell.choose import env_shape, find_algorithm, is_data, make_bandit, make_env
+from armfold.core.envs import ENVIRONMENTS
+from armfold.shell.choose import (
+    env_shape,
+    find_algorithm,
+    find_environment,
+    is_data,
+    make_bandit,
+    make_env,
+    suggest,
+)
+from armfold.shell.replay.facts import read_facts
 from armfold.shell.replay.record import Recorder
 from armfold.shell.run.decisions import FewLanes
 from armfold.shell.view.progress import track
@@ -41,6 +51,7 @@ def record_bandit(path: str | Path, facts: Facts, *, progress: bool = True) -> N
     A record is a step: the fields of `run.decisions.Decision`, with those of its trace. The propensity is null for
     learners that have no closed form. Raises ValueError, before anything is written, for facts that cannot be.
     """
+    facts = read_facts(Facts, facts._asdict())
     facts = facts._replace(data_sha256=_digest(facts.env))
     lanes = _make(facts)
     label = f"replay of {facts.algorithm}"
@@ -55,21 +66,18 @@ def record_bandit(path: str | Path, facts: Facts, *, progress: bool = True) -> N
 
 def recompute(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The records of a run from the facts in its file. Raises ValueError where they, or a data set, are not here."""
-    try:
-        told = Facts(**facts)
-    except TypeError as error:
-        raise ValueError(f"its facts are others than this version knows ({error})") from error
-    if told.data_sha256 != _digest(told.env):
-        raise ValueError(f"env {told.env} is not what it was: its sha256 was {told.data_sha256}")
+    told = read_facts(Facts, facts)
+    digest = _digest(told.env)
+    if told.data_sha256 != digest:
+        raise ValueError(f"env {told.env} is not what it was: its sha256 was {told.data_sha256}, now it is {digest}")
     return _records(_make(told), told.steps)
 
 
 def _make(facts: Facts) -> FewLanes:
-    if facts.mode != "eager" or facts.dtype not in ("float32", "float64"):
-        raise ValueError(f"mode must be eager and dtype float32 or float64, got {facts.mode!r} and {facts.dtype!r}")
     check_size("steps", facts.steps)
     if ":" in facts.algorithm and facts.tunables:  # a file does not decide what a function of anybody's is called with
         raise ValueError(f"tunables are for algorithms that armfold lists, got {dict(facts.tunables)}")
+    _check_known(facts.env, facts.env_options)
     env = make_env(facts.env, dict(facts.env_options), context=facts.context, label=facts.label)
     arms, features = env_shape(env)
     bandit = make_bandit(
@@ -80,8 +88,24 @@ def _make(facts: Facts) -> FewLanes:
         dtype=getattr(torch, facts.dtype),
         delay=facts.delay,
     )
-    bounds = facts.reward_range and (facts.reward_range[0], facts.reward_range[1])
-    return FewLanes(bandit, env, runs=facts.runs, seed=facts.seed, agent_seed=facts.agent_seed, reward_range=bounds)
+    return FewLanes(
+        bandit,
+        env,
+        runs=facts.runs,
+        seed=facts.seed,
+        agent_seed=facts.agent_seed,
+        reward_range=facts.reward_range,
+    )
+
+
+def _check_known(env: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option of no environment; `armfold bandit` tells those of other environments too."""
+    known = {option for entry in ENVIRONMENTS.values() for option in entry.options}
+    if ":" in env:
+        known |= find_environment(env).options.keys()
+    for option, value in options.items():
+        if option not in known:
+            raise ValueError(f"env_options {option} = {value!r}: {suggest('option of environments', option, known)}")
 
 
 def _records(lanes: FewLanes, steps: int) -> Iterator[dict[str, Any]]:

@@ -162,7 +162,8 @@ class ReplayFile:
         values = self.parse(self.first)
         version, kind, facts, versions = (values.get(name) for name in ("replay", "kind", "facts", "versions"))
         if version != FORMAT:
-            raise ReplayError(f"{self.path} has format {version!r}, this version of armfold reads {FORMAT}")
+            altered = "; line 1 is not as it was written" if self.altered else ""
+            raise ReplayError(f"{self.path} has format {version!r}, this version of armfold reads {FORMAT}{altered}")
         if not (isinstance(kind, str) and isinstance(facts, dict) and isinstance(versions, dict)):
             raise ReplayError(f"{self.path}: line 1 does not say what is recorded")
         return Header(kind, self.value(facts), versions)
@@ -213,6 +214,18 @@ def _records(path: str | Path) -> Iterator[dict[str, Any]]:
         for text in file:
             _refuse_altered(file)
             yield file.value(file.parse(text))
+        _refuse_altered(file)
+
+
+def check_whole(path: str | Path, kind: str, facts: dict[str, Any]) -> None:
+    """Raise ReplayError unless a replay file holds a run of that kind with these facts, to its end and as it was
+    written; with whatever versions."""
+    with ReplayFile(path) as file:
+        _refuse_altered(file)
+        if (file.header.kind, dumps(file.header.facts)) != (kind, dumps(facts)):
+            raise ReplayError(f"{path} holds another run: its kind or its facts differ")
+        for _ in file:
+            _refuse_altered(file)
         _refuse_altered(file)
 
 

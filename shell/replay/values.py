@@ -98,12 +98,21 @@ def dumps(value: dict[str, Any]) -> bytes:
 def loads(text: bytes) -> dict[str, Any]:
     """The JSON object that `text` holds, in JSON's terms. Raises ValueError for anything else, NaN included."""
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse, parse_int=_integer)
+    except json.JSONDecodeError as error:  # whose text counts lines within this one
+        raise ValueError(f"{error.msg}, character {error.pos}") from error
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("not an object")
     return value
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:
+        raise ValueError(f"an integer of {len(digits.lstrip('-'))} digits is too long") from None
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -115,10 +115,10 @@ def _find(file: ReplayFile) -> Kind:
 def _recompute(file: ReplayFile) -> Iterator[bytes]:
     recompute = _find(file).recompute
     try:
-        function = import_function(recompute) if isinstance(recompute, str) else recompute
+        function = import_function("recompute", recompute) if isinstance(recompute, str) else recompute
         for fields in function(file.header.facts):
             yield dumps(fields)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OverflowError, RuntimeError) as error:  # torch's, where numbers are too large for it
         raise ReplayError(f"{file.path}: its run cannot be computed again: {error}") from error
 
 

@@ -19,7 +19,7 @@ from armfold.shell.describe import describe
 from armfold.shell.device import cpu_threads
 from armfold.shell.games import find_again, find_tree, fingerprint
 from armfold.shell.replay.armac import Facts, check_games, describe_epoch
-from armfold.shell.replay.record import Recorder
+from armfold.shell.replay.record import Recorder, ReplayError, check_whole
 from armfold.shell.run.epochs import begin, check_settings, train
 from armfold.shell.run.keeper import Gathering, Keeper, open_checkpoint
 from armfold.shell.run.result import curve_steps
@@ -234,14 +234,28 @@ def run_job(
         open_checkpoint(place, resume=resume)  # refused before the first seed is trained
     if replay is not None:
         find_again(job.name, fingerprint(job.tree))  # which finds out whether the name makes this game
+    keepers = {
+        seed: Keeper(place, job.identity(seed), checkpoint_every, Trained.load) for seed, place in places.items()
+    }
+    if replay is not None:
+        for seed, keeper in keepers.items():
+            if keeper.ended() is not None:
+                _check_recorded(job, seed, replay)
     trained = {}
     with cpu_threads(job.threads, torch.device("cpu")):
-        for seed, place in places.items():
-            keeper = Keeper(place, job.identity(seed), checkpoint_every, Trained.load)
+        for seed, keeper in keepers.items():
             run = _Run(job, seed, None if replay is None else Path(replay))
             ended = keeper.restore(run) if resume else None
             trained[seed] = keeper.finish(_train(run, keeper, progress=progress)) if ended is None else ended
     return trained
+
+
+def _check_recorded(job: Job, seed: int, replay: str | Path) -> None:
+    """Raise ReplayError unless a seed that has ended was recorded."""
+    try:
+        check_whole(replay_path(replay, seed), "armac", job.facts(seed)._asdict())
+    except ReplayError as error:
+        raise ReplayError(f"replay {replay} must hold seed {seed}, which has ended: {error}") from error
 
 
 def _train(run: _Run, keeper: Keeper[Trained], *, progress: bool) -> Trained:

@@ -26,7 +26,7 @@ _HIGHEST = {  # 1 where it is a share; others have no bound
     "regret_min": 0.0,
 }
 _SIGNED = ("regret_min", "initial_regret")
-_POSITIVE = ("bound", "tau_start", "tau_end", "tau_rate")
+_POSITIVE = ("bound", "tau_start", "tau_end", "tau_rate", "util_clip", "regret_clip")
 _BOUNDS = {"util_clip": math.inf, "regret_clip": math.inf, "regret_min": -math.inf}  # which turns them off
 
 
@@ -45,6 +45,10 @@ def check_settings(tree: Tree, points: Decisions, settings: Settings) -> None:
         elif kind is float or (kind == float | None and value is not None):
             _check_float(name, value)
     check_bins(settings.bins)
+    if settings.tau_end > settings.tau_start:
+        raise ValueError(
+            f"tau_end must be at most tau_start = {settings.tau_start}, as temperatures fall, got {settings.tau_end}"
+        )
     if settings.level > 2:
         raise ValueError(f"level must be 0, 1 or 2, got {settings.level}")
     rows = settings.meta_games * (len(tree.widths) - 1)

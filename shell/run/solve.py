@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from armfold.core.check import check_number, check_seed, check_size
-from armfold.core.games import Rules, Tree, expected_value, exploitability, move
+from armfold.core.games import MAX_HISTORIES, Rules, Tree, expected_value, exploitability, move
 from armfold.core.games.solve import Variant
 from armfold.shell.buffers import write
 from armfold.shell.compiled import Mode, bind, choose
@@ -97,6 +97,11 @@ class _Run:
     def _measure(self) -> None:
         both = torch.stack(self.policies(), 2).to(torch.float64)
         found, at = exploitability(self.exact, both).cpu(), self.gathered
+        if not bool(found.isfinite().all()):
+            raise ValueError(
+                f"exploitability is {found[~found.isfinite()][0].item()} after {at.iteration} iterations: regrets or "
+                f"weights are beyond the range of {self.state.regret.dtype}"
+            )
         at.average[at.points], at.last[at.points] = found[0], found[1]
         at.points += 1
 
@@ -151,6 +156,7 @@ def solve(
     checkpoint_every: float = 30.0,
     resume: bool = False,
     progress: bool = True,
+    max_histories: int = MAX_HISTORIES,
     label: str = "solve",
 ) -> Solution:
     """Solve a game of two players: iterate until its average policy is within `tolerance` of an equilibrium.
@@ -162,7 +168,7 @@ def solve(
     float64. device: where it runs. compile: "on", "off", or "auto", which compiles where the iterations are enough to
     pay for it. threads: of the CPU. seed, traversals: of "mccfr", which draws; an iteration is as many traversals for
     each player. checkpoint: a folder, written to every checkpoint_every seconds; resume goes on from it, bit for bit.
-    label names the progress bar.
+    max_histories: of a game that is not a tree yet; larger ones are refused. label names the progress bar.
     Raises ValueError (CheckpointError) that names the argument at fault.
     """
     for name, size in {
@@ -170,18 +176,23 @@ def solve(
         "points": points,
         "threads": threads,
         "traversals": traversals,
+        "max_histories": max_histories,
     }.items():
         check_size(name, size)
+    if not isinstance(batch, Sequence):
+        raise ValueError(f"batch must be a tuple of integers, such as (8,), got {batch!r}")
     for size in batch:
         check_size("batch", size)
     check_seed("seed", seed)
-    check_number("tolerance", 0.0 if tolerance is None else tolerance, low=0)
+    if tolerance is not None and (isinstance(tolerance, bool) or not isinstance(tolerance, int | float)):
+        raise ValueError(f"tolerance must be a number or None, got {tolerance!r}")
+    check_number("tolerance", tolerance or 0.0, low=0)
     check_number("checkpoint_every", checkpoint_every, low=0)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     where, folder = find_device(device), open_checkpoint(checkpoint, resume=resume)
     with cpu_threads(threads, where), torch.no_grad():
-        tree = find_tree(game)
+        tree = find_tree(game, max_histories=max_histories)
         here = move(tree, device=where)
         solver = make_solver(algo, here, batch, seed=seed, traversals=traversals)
         run = _Run(solver, here, batch, curve_iterations(iterations, points), tolerance, dtype)

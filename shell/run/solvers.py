@@ -85,11 +85,20 @@ def _sample(tree: Tree, state: sample.State, *, paths: sample.Paths, rng: Tensor
 
 
 def _fit(name: str, value: Any, batch: Sequence[int], device: torch.device) -> Any:
-    """A number of a variant, checked; tensors on `device`."""
+    """A field of a variant, checked; tensors on `device`."""
+    if name in ("floor", "predictive"):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
+        return value
+    fades = name in ("alpha", "beta")  # by a power that may be infinite
     if isinstance(value, Tensor):
         if value.ndim and tuple(value.shape) != tuple(batch):
             raise ValueError(f"{name} must have the shape of batch, {tuple(batch)}, got {tuple(value.shape)}")
+        wrong = value.isnan() if fades else ~value.isfinite()
+        if bool(wrong.any()):
+            wanted = "numbers" if fades else "finite"
+            raise ValueError(f"{name} must be {wanted} in every lane, got {value[wrong][0].item()}")
         return value.to(device)
-    if not isinstance(value, bool) and value not in (None, math.inf, -math.inf):  # powers may be infinite
+    if not (fades and value in (None, math.inf, -math.inf)):
         check_number(name, value)
     return value

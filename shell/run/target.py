@@ -39,7 +39,7 @@ def find_target(
         always = torch.arange(arms, device=logged.action.device) == int(policy[4:])
         return logged, always.double().expand(shape), None
     if ":" in policy:
-        return logged, _shaped(import_function(policy)(logged.obs, arms), shape, policy), None
+        return logged, _shaped(import_function("policy", policy)(logged.obs, arms), shape, policy), None
     bandit = _learner(policy, logged, arms, reward_range)
     first = int(len(logged.action) * train_share)
     if not 0 < first < len(logged.action):

@@ -107,7 +107,7 @@ def _games(info: Info) -> EpisodeMetrics:
     """Figures of the epoch's games, in which players explore; returns are the first player's."""
     games = info.games
     infoset, decided = games.infoset.T.clamp(min=0), games.infoset.T >= 0
-    last = torch.arange(len(games.player)) == (games.length - 1).unsqueeze(1)
+    last = torch.arange(len(games.player), device=games.player.device) == (games.length - 1).unsqueeze(1)
     reward = torch.where(decided & last, games.payoff.unsqueeze(1), 0)
     return episode_metrics(reward.to(info.lam.dtype), info.lam[infoset], info.policy[infoset], valid=decided)
 

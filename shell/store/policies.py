@@ -8,17 +8,19 @@ import torch
 from torch import Tensor
 
 from armfold.core.check import check_shape
+from armfold.core.games.play import NEAR, check_policy_values
 from armfold.core.games.tree import Tree
-from armfold.shell.store.files import write_text
+from armfold.shell.store.files import check_writable, write_text
 from armfold.shell.store.tables import number, read_table
-
-_NEAR = 1e-6  # of 1, for sums of probabilities
 
 
 def write_policy(path: str | Path, tree: Tree, policy: Tensor) -> None:
     """Write `policy` [I, A] to a CSV file: infoset, player, and the probability of each action, empty where it is
-    illegal. `read_policy` reads the same numbers. Raises ShapeError for another shape."""
+    illegal. `read_policy` reads the same numbers. Raises ShapeError for another shape, and ValueError for what is no
+    policy, as `check_policy_values` does, and for a path where no file can be written."""
     check_shape("policy", policy, tree.legal.shape)
+    check_policy_values(tree, policy)
+    check_writable("path", Path(path))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["infoset", "player", *tree.rules.actions])
@@ -31,9 +33,10 @@ def write_policy(path: str | Path, tree: Tree, policy: Tensor) -> None:
 def read_policy(path: str | Path, tree: Tree) -> Tensor:
     """The policy [I, A] float64 of a game in a CSV file, as `write_policy` writes it; rows may come in any order.
 
-    Raises ValueError that names the row (a line of the file) for an infoset that the game does not have or that comes
-    twice, another player, a field that is no probability, an action that is illegal, and probabilities that do not sum
-    to 1 (to 1e-6); and that names the infoset for one that is missing.
+    Raises ValueError that names the row (the header is row 1; a name may take up several lines) for an infoset that
+    the game does not have or that comes twice, another player, a field that is no probability, an action that is
+    illegal, and probabilities that do not sum to 1 (to 1e-6); that names the infoset for one that is missing; and for
+    a file that cannot be read.
     """
     path = Path(path)
     header, rows = read_table(path)
@@ -67,11 +70,11 @@ def _read_row(
     chances = []
     for field, allowed, action in zip(fields, legal, actions, strict=True):
         p = number(path, at, action, field) if allowed or field.strip() else 0.0
-        if not 0 <= p <= 1 + _NEAR:
+        if not 0 <= p <= 1 + NEAR:
             raise ValueError(f"{path}: row {at}, column {action!r}: {p:g} is no probability")
         if p and not allowed:
             raise ValueError(f"{path}: row {at}, column {action!r}: {action} is illegal at {name!r}, and has {p:g}")
         chances.append(p)
-    if not abs(sum(chances) - 1) <= _NEAR:
+    if not abs(sum(chances) - 1) <= NEAR:
         raise ValueError(f"{path}: row {at}: probabilities at {name!r} sum to {sum(chances):g}, not to 1")
     return chances

@@ -1,4 +1,4 @@
-"""Reading tables of numbers from CSV files, with errors that name the row (a line of the file) and the column."""
+"""Reading tables of numbers from CSV files, with errors that name the row (the header is row 1) and the column."""
 
 import csv
 from pathlib import Path
@@ -15,6 +15,8 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
             rows = list(csv.reader(file))
     except FileNotFoundError:
         raise ValueError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
     while rows and not rows[-1]:

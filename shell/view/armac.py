@@ -59,7 +59,7 @@ def draw_training(trained: Mapping[int, Trained], path: Path, *, uniform: float,
                    textcoords="offset points", ha="right", fontsize="small")  # fmt: skip
     upper.set(yscale="log", ylabel="exploitability", title=title)
     upper.yaxis.set_major_formatter(_plain)
-    upper.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    upper.yaxis.set_minor_formatter(_Minor(minor_thresholds=(2, 0.5)))
     lam, spread = (
         torch.stack([one.measure(f"mixing_lam_{name}") for one in found]).mean(0) for name in ("mean", "std")
     )
@@ -77,6 +77,13 @@ def draw_training(trained: Mapping[int, Trained], path: Path, *, uniform: float,
 
 def _plain(x: float, _: int) -> str:
     return f"{x:g}"
+
+
+class _Minor(LogFormatter):
+    """Numbers as `_plain` writes them, where a log axis spans so little that it has room for some between tens."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def _draw(axes: Any, found: Sequence[Trained], name: str, *, color: Any, **style: Any) -> None:

@@ -378,6 +378,27 @@ def test_dicts_may_come_in_any_order_and_types_stay() -> None:
     assert list(updates) == list(after) == ["x", "y"]
 
 
+@pytest.mark.parametrize("name", MAKE)
+def test_dtypes_of_all_leaves_stay(name: str) -> None:
+    """Those with no dimension too, which would take up that of tunables and norms."""
+    params, optimiser = tree(seed=0, dtype=torch.float32), MAKE[name]()
+    before = optimiser.init(params)
+    updates, state = optimiser.update(tree(seed=1, dtype=torch.float32), before, params)
+    assert [x.dtype for x in leaves(updates)] == [torch.float32] * len(leaves(params))
+    assert [x.dtype for x in leaves(state)] == [x.dtype for x in leaves(before)]
+
+
+def test_dtypes_stay_with_tunables_of_another() -> None:
+    params, half = {"w": torch.ones(3), "s": torch.ones(())}, torch.tensor(0.5, dtype=DOUBLE)
+    optimiser = optim.chain(
+        optim.clip_by_global_norm(half), optim.sgd(half, momentum=half), optim.adam(half, b1=half, weight_decay=half)
+    )
+    before = optimiser.init(params)
+    updates, state = optimiser.update(params, before, params)
+    assert {x.dtype for x in leaves(updates)} == {torch.float32}
+    assert [x.dtype for x in leaves(state)] == [x.dtype for x in leaves(before)]
+
+
 PLAIN = {"x": torch.ones(3, 2), "y": torch.ones(3)}
 
 

@@ -360,7 +360,7 @@ def test_facts_that_are_none_are_refused(recorded: Path) -> None:
         ({"rules": "0" * 16}, "game kuhn is not the one that was played"),
         ({"game": "kuhnn"}, "game kuhnn cannot be made again by its name: unknown game 'kuhnn'"),
         ({"settings": {"hiden": 3}}, "its facts are others"),
-        ({"settings": {**facts["settings"], "hidden": 3.5}}, r"hidden must be an integer >= 1, got 3\.5"),
+        ({"settings": {**facts["settings"], "hidden": 3.5}}, r"hidden must be a list of numbers, got 3\.5"),
         ({"epochs": 0}, "epochs must be"),
         ({"games": 33}, r"replay_games must be an integer in \[0, critic_games = 32\], got 33"),
         ({"seed": "x"}, "seed must be"),

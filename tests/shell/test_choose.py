@@ -1,6 +1,9 @@
 """Environments and learners from what a user types: every knob of every environment, and rewards that come late."""
 
 import inspect
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from armfold.core.bandits.registry import Algorithm
 from armfold.core.envs import ENVIRONMENTS, abrupt, delayed
 from armfold.core.types import Bandit
 from armfold.shell import config
-from armfold.shell.choose import make_bandit, make_env
+from armfold.shell.choose import find_algorithm, find_environment, import_function, make_bandit, make_env
 from armfold.shell.describe import describe
 from armfold.shell.run.bandit import simulate
 from tests.purity import same_bits
@@ -50,6 +53,48 @@ def test_probabilities_of_abrupt_arms_are_cut_into_phases() -> None:
         make_env("abrupt", {"p": (0.1, 0.9, 0.8), "arms": 2})
     with pytest.raises(ValueError, match=r"arms .*0"):
         make_env("abrupt", {"p": (0.1, 0.9, 0.8), "arms": 0})
+
+
+# The user's own
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, on a path of this test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    return tmp_path
+
+
+def test_a_module_in_the_current_folder_is_found(own: Path) -> None:
+    (own / "armfold_here.py").write_text("def make(): return 3")
+    (own / "json.py").write_text("def dumps(x): return 3")  # which must not come before Python's own
+    before = sys.path[:]
+    assert import_function("env", "armfold_here:make")() == 3
+    assert import_function("env", "json:dumps")([]) == "[]"
+    assert sys.path == [*before, str(own)]
+    del sys.modules["armfold_here"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (":", "algorithm must be package.module:function, got ':'"),
+        ("armfold_there:", "algorithm must be package.module:function, got 'armfold_there:'"),
+        (":make", "algorithm must be package.module:function, got ':make'"),
+        (".there:make", "algorithm must be package.module:function, got '.there:make'"),
+        ("armfold_none:make", "cannot import 'armfold_none:make' as algorithm: No module named 'armfold_none'"),
+        ("math:make", "cannot import 'math:make' as algorithm: module 'math' has no attribute 'make'"),
+        ("armfold_bad:make", "cannot import 'armfold_bad:make' as algorithm: invalid syntax (armfold_bad.py, line 1)"),
+        ("math:pi", "algorithm 'math:pi' is not a function but float"),
+    ],
+)
+def test_what_cannot_be_imported_is_named(path: str, message: str, own: Path) -> None:
+    (own / "armfold_bad.py").write_text("three = = 3")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        find_algorithm(path)
+    with pytest.raises(ValueError, match=re.escape(message.replace("algorithm", "env"))):
+        find_environment(path)
 
 
 # Late rewards

@@ -388,6 +388,7 @@ BAD: dict[str, tuple[list[object], list[str]]] = {
     "option of another environment": (["--sigma", 0.3], [r"--sigma would change nothing.*bernoulli.*arms"]),
     "option of no data set": (["--env", "digits", "--arms", 5], [r"--arms would change nothing.*context"]),
     "tunable of nobody who runs": (["--algos", "ucb1", "--kl-ucb.c=1"], [r"--kl-ucb\.c would change nothing"]),
+    "runs of no log": (["--log-runs", 5], [r"--log-runs would change nothing: .*--log-decisions and --log-replay"]),
     "checkpoints never": (["--checkpoint-every", "nan"], [r"checkpoint_every"]),
     "negative spread": (["--env", "gaussian", "--std", -1], [r"\bstd\b.*-1"]),
     "no period": (["--env", "abrupt", "--period", 0], [r"\bperiod\b.*\b0\b"]),
@@ -467,6 +468,7 @@ def test_words_that_cannot_be_read_are_named(
     ("text", "pattern"),
     [
         ("stepz = 3", r"'stepz'.*'steps'"),
+        ('config = "other.toml"', r"config options\.toml: config is for the command line"),
         ("[ucb2]\nc = 3", r"'ucb2'.*'ucb1'"),
         ("[moss]\nhorizons = 3", r"moss.*'horizons'.*'horizon'"),
         ("ucb1 = 3", r"\bucb1\b"),

@@ -14,9 +14,9 @@ import yaml
 from armfold.core import games
 from armfold.core.games.armac import Settings
 from armfold.shell import read_policy
-from armfold.shell.config_armac import DEFAULTS, GROUPS, _Options, parse, settings
-from armfold.shell.config_seed import KEYS, RENAMED
-from armfold.shell.config_seed import MIXER as MIXER_OPTIONS
+from armfold.shell.config_armac import _idle, _make, parse, settings
+from armfold.shell.config_seed import KEYS, OPTIONS
+from armfold.shell.options_armac import DEFAULTS, GROUPS, Options, kinds
 from armfold.shell.replay.verify import verify
 from armfold.shell.run.armac import run_armac
 from armfold.shell.run.training import MEASURES
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("place")
 SEED = Path(__file__).parents[1] / "data" / "armac.yaml"  # the configuration of seed 2, as it is there
 PAGE = Path(__file__).parents[2] / "docs" / "seeds.md"
 KUHN = games.compile_game(games.kuhn())
-FEW = dict.fromkeys(("regret_steps", "critic_steps", "average_steps", "actor_steps", "scheduler_steps"), 1)
+FEW = dict.fromkeys(("regret_steps", "critic_steps", "average_steps", "actor_steps"), 1)
 TINY = {"hidden": (8,), "games": 64, "critic_games": 32, "stored": 2, "meta_games": 8, "max_states": 64, **FEW}
 
 
@@ -158,7 +158,7 @@ def test_every_setting_is_a_flag_with_a_help_text(capsys: pytest.CaptureFixture[
     assert sorted([*named, "lam", "fixed"]) == sorted(Settings._fields)  # these two are --lambda
     assert armfold_command("armac", "--help") == 0
     text = capsys.readouterr().out
-    for name in (*named, *(field.name for field in dataclasses.fields(_Options) if field.name != "lam")):
+    for name in (*named, *(field.name for field in dataclasses.fields(Options) if field.name != "lam")):
         assert re.search(rf"--{name.replace('_', '-')}\b", text), name
     assert all(about for _, texts in GROUPS.values() for about in texts.values())
     assert "--lambda STR" in text
@@ -167,23 +167,22 @@ def test_every_setting_is_a_flag_with_a_help_text(capsys: pytest.CaptureFixture[
 
 def test_flags_land_in_the_settings() -> None:
     told, config, remarks = configured(
-        *words(hidden=(16, 4), tau_rate=0.9, bins=(0, 1), mode="hard", level=2, utility="hybrid", eta=0.5),
-        *("--continuous", "--no-update-clusters", "--lambda", "fixed:0"),
+        *words(hidden=(16, 4), tau_rate=0.9, bins=(0, 1), mode="gumbel", level=2, utility="hybrid", eta=0.5),
+        "--no-update-clusters",
     )
-    own = {"hidden": (16, 4), "tau_rate": 0.9, "bins": (0.0, 1.0), "mode": "hard", "level": 2, "utility": "hybrid"}
-    more = {"eta": 0.5, "continuous": True, "update_clusters": False, "lam": "fixed", "fixed": 0.0}
-    assert told == Settings()._replace(**own, **more)
+    own = {"hidden": (16, 4), "tau_rate": 0.9, "bins": (0.0, 1.0), "mode": "gumbel", "level": 2, "utility": "hybrid"}
+    assert told == Settings()._replace(**own, eta=0.5, update_clusters=False)
     assert (config.game, remarks) == ("kuhn", [])
     for lam in ("learned", "meta", "random"):
         assert settings(dataclasses.replace(config, lam=lam)) == told._replace(lam=lam, fixed=DEFAULTS["fixed"])
-    assert settings(dataclasses.replace(config, lam="fixed")).fixed == DEFAULTS["fixed"]
+    assert configured("--continuous", "--clamp", 0.25)[0] == Settings(continuous=True, clamp=0.25)
+    assert configured("--lambda", "fixed:0")[0] == Settings(lam="fixed", fixed=0.0)
 
 
 def test_the_configuration_of_seed_2_loads() -> None:
     told, config, remarks = configured("--config", SEED)
-    changed = {"mode": "gumbel", "advantage_window": 10}
     assert told == Settings()._replace(
-        **changed,
+        mode="gumbel",
         scheduler_hidden=(64, 32),
         bins=(0.0, 0.25, 0.5, 0.75, 1.0),
         scheduler_rate=1e-4,
@@ -210,15 +209,18 @@ def test_the_configuration_of_seed_2_loads() -> None:
         utility="advantage",
         gamma=0.99,
         baseline_window=100,
+        advantage_window=10,
         min_samples=5,
         lam="learned",
     )
     assert config.cluster_file == Path("experiments/state_clusters.pkl")
-    assert (config.replay_dir, config.tolerance) == (Path("experiments/replays"), 1e-6)
+    assert (config.replay_dir, config.replay_tolerance) == (Path("experiments/replays"), 1e-6)
     (remark,) = remarks
-    assert re.search(
-        r"temperature, .*min_temperature, .*temperature_decay change nothing: scheduler\.use_gumbel", remark
-    )
+    three = "scheduler.temperature, policy_mixer.temperature_decay, policy_mixer.min_temperature"
+    assert remark.startswith(f"keys of armac.yaml that change nothing here: {three}, scheduler.lam_clamp_eps, ")
+    assert remark.endswith(" and 6 more (--verbose names them)")
+    (whole,) = configured("--config", SEED, "--verbose")[2]
+    assert whole.endswith("deterministic_replay.replay_dir, deterministic_replay.tolerance")
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
@@ -268,7 +270,7 @@ OTHERS: dict[str, tuple[Any, str, Any]] = {
     "utility_computation.advantage_window": (13, "advantage_window", 13),
     "utility_computation.min_samples": (14, "min_samples", 14),
     "deterministic_replay.replay_dir": ("r", "replay_dir", Path("r")),
-    "deterministic_replay.tolerance": ("1e-3", "tolerance", 1e-3),
+    "deterministic_replay.tolerance": ("1e-3", "replay_tolerance", 1e-3),
     "use_scheduler": (False, "lam", "fixed"),
 }
 MIXER = {"scheduler.temperature": 3.0, "policy_mixer.min_temperature": 0.3, "policy_mixer.temperature_decay": 0.9}
@@ -283,7 +285,7 @@ def test_every_key_of_seed_2_lands_where_it_should(place: Path) -> None:
         assert type(got) is type(expected), key
         assert name not in Settings._fields or got != Settings._field_defaults[name], f"{key}: shows nothing"
     assert told.fixed == 0.75  # without the scheduler, what it would begin with
-    assert remarks == []
+    assert len(remarks) == 1  # a scheduler's keys are there
     (place / "d.yaml").write_text(yaml.safe_dump(nested({"scheduler.use_gumbel": False, **MIXER})))
     told, _, remarks = configured("--config", "d.yaml")
     assert (told.mode, told.tau_start, told.tau_end, told.tau_rate) == ("soft", 3.0, 0.3, 0.9)
@@ -295,7 +297,7 @@ def test_every_key_of_seed_2_lands_where_it_should(place: Path) -> None:
 def test_documentation_names_every_key_of_seed_2_and_its_flag() -> None:
     page = PAGE.read_text()
     assert all(f"| `{key}` |" in page for key in KEYS)
-    for key, option in (*RENAMED.items(), *MIXER_OPTIONS.items()):
+    for key, option in OPTIONS.items():
         assert f"| `{key}` | `--{option.replace('_', '-')}` |" in page, key
 
 
@@ -305,13 +307,63 @@ def test_a_toml_file_of_ones_own_then_flags(place: Path) -> None:
     told, config, _ = configured("--config", "c.toml", "--seeds", 2, "--rate=0.02")
     assert (config.game, config.seeds, config.log_replay) == ("leduc", 2, True)
     assert told == Settings(lam="fixed", fixed=0.5, rate=0.02, hidden=(16,), util_clip=float("inf"))
-    (place / "c.yaml").write_text("replay_dir: null\ntau_rate: null\n")
-    assert configured("--config", "c.yaml")[0] == Settings()
+    (place / "c.yaml").write_text("replay_dir: null\ntau_rate: null\nscheduler:\n")
+    told, _, remarks = configured("--config", "c.yaml")
+    assert told == Settings()
+    assert remarks == ["keys of c.yaml that change nothing here: replay_dir"]
+
+
+# What a file and then flags say, and what comes of it: by the fields, and by the keys that change nothing.
+MIXED: dict[str, tuple[dict[str, Any], list[object], dict[str, Any], str]] = {
+    "where lambda starts": (
+        {"use_scheduler": False},
+        ["--init-lambda", 0.25],
+        {"lam": "fixed", "fixed": 0.25, "init_lambda": 0.25},
+        "",
+    ),
+    "another lambda": ({"use_scheduler": False}, ["--lambda", "meta"], {"lam": "meta"}, ""),
+    "the same lambda": ({"use_scheduler": False, "lambda": "fixed:.50"}, [], {"lam": "fixed", "fixed": 0.5}, ""),
+    "the mixer's temperatures without a mode": (
+        MIXER,
+        [],
+        {"tau_start": 3.0, "tau_end": 0.3, "tau_rate": 0.9},
+        "",
+    ),
+    "a mode that is not the file's": (
+        {**MIXER, "scheduler.use_gumbel": True, "scheduler.gumbel_tau_start": 2.0},
+        ["--mode", "soft"],
+        {"tau_start": 3.0, "tau_end": 0.3, "tau_rate": 0.9},
+        "scheduler.gumbel_tau_start",
+    ),
+    "a temperature that is not the file's": (
+        {"scheduler.gumbel_tau_start": 2.0, "scheduler.temperature": 5.0},
+        ["--mode", "gumbel", "--tau-start", 3],
+        {"mode": "gumbel", "tau_start": 3.0},
+        "scheduler.temperature",
+    ),
+    "a utility by its own name": (
+        {"utility_computation.utility_type": "hybrid_based", "utility": "hybrid"},
+        [],
+        {"utility": "hybrid"},
+        "",
+    ),
+    "options for others": ({"lambda": "random", "beta_ent": 0.5}, [], {"lam": "random", "beta_ent": 0.5}, "beta_ent"),
+}
+
+
+@pytest.mark.parametrize(("keys", "flags", "fields", "mute"), MIXED.values(), ids=MIXED)
+def test_keys_that_hang_on_others_are_understood_after_the_flags(
+    keys: dict[str, Any], flags: list[object], fields: dict[str, Any], mute: str, place: Path
+) -> None:
+    (place / "c.yaml").write_text(yaml.safe_dump(nested(keys)))
+    told, _, remarks = configured("--config", "c.yaml", *flags)
+    assert told == Settings(**fields)
+    assert remarks == ([f"keys of c.yaml that change nothing here: {mute}"] if mute else [])
 
 
 BAD_FILES: dict[str, tuple[str, str]] = {
-    "an unknown key": ("scheduler:\n  hiden: [3]\n", r"unknown option in c\.yaml 'scheduler\.hiden': .*hidden"),
-    "an unknown table": ("schedular:\n  hidden: [3]\n", r"unknown option in c\.yaml 'schedular': did you mean"),
+    "an unknown key": ("scheduler:\n  hiden: [3]\n", r"config c\.yaml: unknown option 'scheduler\.hiden': .*hidden"),
+    "an unknown table": ("schedular:\n  hidden: [3]\n", r"config c\.yaml: unknown option 'schedular': did you mean"),
     "no table": ("scheduler: 3\n", r"config c\.yaml: scheduler must be a table of keys, got 3"),
     "bins and K": ("meta_regret: {K: 4}\n", r"meta_regret\.K is 4, but bins has 5 bins: \[0\.0, "),
     "K and bins": (
@@ -324,8 +376,32 @@ BAD_FILES: dict[str, tuple[str, str]] = {
     ),
     "a scheduler for nothing": (
         "use_scheduler: true\nlambda: meta\n",
-        r"use_scheduler is 'learned', but lambda is 'meta'",
+        r"use_scheduler is true, which means lambda 'learned', but lambda is 'meta': they must agree",
     ),
+    "no scheduler": (
+        "use_scheduler: false\nlambda: meta\n",
+        r"use_scheduler is false, which means lambda 'fixed:0\.5', but lambda is 'meta'",
+    ),
+    "two modes": (
+        "scheduler: {use_gumbel: true}\nmode: hard\n",
+        r"scheduler\.use_gumbel is true, which means mode 'gumbel', but mode is 'hard'",
+    ),
+    "two sorts of output": (
+        "policy_mixer: {discrete: true}\ncontinuous: true\n",
+        r"policy_mixer\.discrete is true, which means continuous false, but continuous is true",
+    ),
+    "two temperatures": (
+        "scheduler: {temperature: 2.0}\ntau_start: 3.0\n",
+        r"scheduler\.temperature is 2\.0, but tau_start is 3\.0: they must agree",
+    ),
+    "lambda to begin with": (
+        "use_scheduler: false\nscheduler: {init_lambda: 3}\n",
+        r"scheduler\.init_lambda must be finite and in \[0\.0, 1\.0\], got 3",
+    ),
+    "no lambda": ("lambda: fixed\n", r"c\.yaml: lambda must be .* or fixed:NUMBER .*, got 'fixed'"),
+    "lambda by its field": ("lam: meta\n", r"c\.yaml: unknown option 'lam': did you mean 'lambda'"),
+    "a name like no other": ("zzqq: 3\n", r"c\.yaml: unknown option 'zzqq': known are actor_steps, .*, \.\.\."),
+    "another file": ("config: d.yaml\n", r"c\.yaml: config is for the command line: a file cannot name another"),
     "text for a number": ("scheduler: {init_lambda: half}\n", r"scheduler\.init_lambda must be a number, got 'half'"),
     "a part for a whole": ("state_keying: {level: 1.5}\n", r"state_keying\.level must be of type int, got 1\.5"),
     "text for a switch": (
@@ -337,7 +413,7 @@ BAD_FILES: dict[str, tuple[str, str]] = {
         r"utility_computation\.utility_type must be one of .*'advantaged'",
     ),
     "not YAML": ("a: [1\n", r"config c\.yaml: .*line 2"),
-    "no keys": ("- 1\n- 2\n", r"config c\.yaml must have keys with values, got list"),
+    "no keys": ("- 1\n- 2\n", r"config c\.yaml: it must have keys with values, got list"),
 }
 
 
@@ -352,7 +428,7 @@ def test_bad_files_cost_one_line(text: str, pattern: str, place: Path, capsys: p
 
 
 def test_clusters_and_replays_are_kept_where_they_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept = {"cluster_file": "kept/c.pkl", "replay_dir": "replays"}
+    kept = {"cluster_file": "kept/c.pkl", "replay_dir": "replays", "scheduler_steps": 1}
     more = [*SMALL, *words(level=2, n_clusters=3, epochs=1, **kept), "--log-replay"]
     assert armfold_command("armac", *more, "--out", "run") == 0
     assert "kept/c.pkl is taken as kept/c.safetensors" in " ".join(capsys.readouterr().err.split())
@@ -428,7 +504,7 @@ def test_a_killed_run_goes_on_to_the_same_table(place: Path) -> None:
 
 def test_what_is_no_lambda_is_refused() -> None:
     config = configured()[1]
-    for lam in ("leaned", "meta:0.5", "fixed:x", "fixed:", "0.5", ""):
+    for lam in ("leaned", "meta:0.5", "fixed", "fixed:x", "fixed:", "fixed:2", "fixed:nan", "0.5", ""):
         with pytest.raises(ValueError, match=rf"lambda must be learned, meta, random or fixed:NUMBER.*got '{lam}'"):
             settings(dataclasses.replace(config, lam=lam))
 
@@ -436,15 +512,33 @@ def test_what_is_no_lambda_is_refused() -> None:
 BAD: dict[str, tuple[list[object], str]] = {
     "too large": (["--game", "leduc", "--max-histories", "100"], r"max_histories 100 is too few for leduc"),
     "no seeds": (["--seeds", "0"], r"seeds must be an integer >= 1, got 0"),
-    "tolerance": (["--tolerance", "-1"], r"tolerance must be"),
+    "tolerance": (["--log-replay", "--replay-tolerance", "-1"], r"replay_tolerance must be"),
     "lambda": (["--lambda", "leaned"], r"lambda must be learned, meta, random or fixed:NUMBER.*got 'leaned'"),
-    "a fixed lambda out of range": (["--lambda", "fixed:1.5"], r"fixed must be finite and in \[0\.0, 1\.0\], got 1\.5"),
+    "a number for a lambda that has none": (
+        ["--lambda", "leaned", "--mode", "hard"],
+        r"lambda must be .* in \[0, 1\].*got 'leaned'",
+    ),
     "a choice": (["--mode", "sharp"], r"'sharp' .*--mode\b"),
     "a misspelt flag": (["--epoch=3"], r"--epoch\b.*--epochs"),
     "a file that is not there": (["--config", "no.toml"], r"config no\.toml: .*No such file"),
-    "replays": (["--replay-games", "33"], r"replay_games must be an integer in \[0, critic_games = 32\], got 33"),
+    "replays": (
+        ["--log-replay", "--replay-games", "33"],
+        r"replay_games must be an integer in \[0, critic_games = 32\], got 33",
+    ),
     "a folder in use": (["--out", "full"], r"\bout full is not empty"),
     "a table in a folder": (["--csv", "full"], r"\bcsv .*full is not a file"),
+    "clusters in a folder": (["--level", 2, "--cluster-file", "full"], r"cluster_file full is not a file"),
+    "clusters below a file": (
+        ["--level", 2, "--cluster-file", "full/notes.txt/c.safetensors"],
+        r"cluster_file full/notes\.txt/c\.safetensors cannot be written",
+    ),
+    "a temperature that would rise": (
+        ["--tau-start", 0.5, "--tau-end", 0.75],
+        r"tau_end must be at most tau_start = 0\.5, .* got 0\.75",
+    ),
+    "utilities that are all 0": (["--util-clip", 0], r"util_clip must be finite and in \(0\.0, .*got 0"),
+    "a flag for others": (["--replay-games", 3], r"--replay-games would change nothing: it is for --log-replay"),
+    "a switch for others": (["--no-update-clusters"], r"--no-update-clusters would change nothing: .* --level 2"),
     "resume": (["--resume"], r"resume needs --out"),
 }
 
@@ -454,3 +548,28 @@ def test_bad_input_costs_one_line(
     flags: list[object], pattern: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check_refused_untouched(place, capsys, ["armac", *SMALL, *flags], pattern)
+
+
+SCHEDULER = set(GROUPS["scheduler"][1]) - {"bins"}
+TEMPERATURE = {"tau_start", "tau_end", "tau_steps", "tau_rate"}
+REPLAYS, CLUSTERS = (
+    {"replay_games", "replay_dir", "replay_tolerance"},
+    {"cluster_file", "n_clusters", "update_clusters"},
+)
+PLAYED = {"gamma", "baseline_window", "min_samples"}
+IDLE: list[tuple[dict[str, Any], set[str]]] = [
+    ({}, REPLAYS | CLUSTERS | PLAYED | {"clamp"}),
+    ({"log_replay": True, "level": 2, "utility": "hybrid"}, {"clamp"}),
+    ({"log_replay": True, "level": 2, "utility": "immediate", "mode": "gumbel"}, {"clamp", "advantage_window"}),
+    ({"lambda": "meta"}, REPLAYS | CLUSTERS | PLAYED | SCHEDULER),
+    ({"lambda": "fixed:0", "level": 2}, REPLAYS | PLAYED | SCHEDULER),
+    ({"continuous": True}, REPLAYS | CLUSTERS | PLAYED | TEMPERATURE | {"mode"}),
+    ({"mode": "hard"}, REPLAYS | CLUSTERS | PLAYED | TEMPERATURE | {"clamp"}),
+    ({"tau_rate": 0.5, "warmup": 0}, REPLAYS | CLUSTERS | PLAYED | {"clamp", "tau_steps", "init_lambda"}),
+]
+
+
+@pytest.mark.parametrize(("options", "idle"), IDLE, ids=str)
+def test_options_that_would_change_nothing(options: dict[str, Any], idle: set[str]) -> None:
+    assert _idle(_make(options)).keys() == idle
+    assert idle <= kinds().keys()

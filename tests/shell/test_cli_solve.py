@@ -98,7 +98,7 @@ def test_the_table_is_printed(done: Done) -> None:
         average, last = (f"{float(row[key]):.3g}" for key in ("exploitability", "exploitability_last"))
         assert line.split()[:5] == [row["algorithm"], "20", average, last, f"{float(row['value']):+.6f}"]
     assert "kuhn: 12 infosets, 58 histories" in done.stdout
-    for name in ("summary.csv", "records.jsonl", "exploitability.png", "policy-dcfr.csv"):
+    for name in ("summary.csv", "records.jsonl", "exploitability.png", "policy-dcfr.csv", "last-dcfr.csv"):
         assert str(done.folder / name) in done.stdout
     assert done.stderr == ""
 
@@ -206,7 +206,7 @@ MINE = """
 
 def test_a_game_of_ones_own(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "own_games.py").write_text(textwrap.dedent(MINE))
-    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setattr(sys, "path", sys.path[:])  # to which the folder is added
     assert armfold_command("solve", *SMALL, "--game", "own_games:pennies(3)", "--out", "run") == 0
     assert read_csv(place / "run" / "policy-cfr_plus.csv") == [
         {"infoset": f"player {i}", "player": str(i), "heads": "0.5", "tails": "0.5"} for i in range(2)
@@ -284,6 +284,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "options of a game": (["--game", "goofspiel(1)"], r"game goofspiel\(1\): cards must be an integer >= 2, got 1"),
     "options that are none": (["--game", "goofspiel(4"], r"options of a game must be .*'\(4'"),
     "module missing": (["--game", "nobody:game"], r"nobody:game"),
+    "no module": (["--game", ":"], r"game must be package\.module:function, got ':'"),
     "no rules": (["--game", "math:sqrt(4)"], r"math:sqrt.* must return Rules"),
     "too large": (["--game", "leduc", "--max-histories", "100"], r"max_histories 100 is too few for leduc"),
     "unknown algorithm": (["--algo", "cfr,cfrplus"], r"unknown algorithm 'cfrplus': did you mean 'cfr_plus'"),
@@ -352,9 +353,14 @@ def test_show_says_what_a_game_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"uniform play +exploitability 0\.458333, value \+0\.125000", out)  # 11/24 and 1/8
     assert re.search(r"in OpenSpiel +kuhn_poker", out)
     check_refused(capsys, armfold_command("show", "goofspiel(1)"), "cards must be an integer >= 2, got 1")
-    check_refused(capsys, armfold_command("show", "kuhnn"), "kuhnn is not a run folder")
+    check_refused(capsys, armfold_command("show", "kuhnn"), "kuhnn is not a run folder: .* did you mean 'kuhn'")
+    check_refused(
+        capsys, armfold_command("show", "leduc", "--max-histories", 100), "max_histories 100 is too few for leduc"
+    )
 
 
 def test_a_folder_comes_before_a_game_of_its_name(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "kuhn").mkdir()
+    words = ("show", "kuhn", "--max-histories", 100)
+    check_refused(capsys, armfold_command(*words), "--max-histories would change nothing: kuhn is a folder")
     check_refused(capsys, armfold_command("show", "kuhn"), "kuhn is not a run folder")

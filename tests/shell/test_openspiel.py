@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pyspiel
@@ -12,7 +13,7 @@ from open_spiel.python import policy as open_spiel_policy
 from torch import Tensor
 
 from armfold.core.check import ShapeError
-from armfold.core.games import Tree, compile_game, exploitability, solve, uniform
+from armfold.core.games import Tree, compile_game, exploitability, kuhn, solve, uniform
 from armfold.shell import openspiel
 from armfold.shell.openspiel import from_openspiel, from_policy, lockstep, to_tabular_policy
 from tests.core.games.plain import compiled, every, grow, random_policy, random_rules
@@ -109,6 +110,11 @@ def test_games_that_rules_cannot_hold_are_refused(game: str, message: str) -> No
         from_openspiel(game)
 
 
+def test_what_is_neither_a_game_nor_a_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"game must be a name or a pyspiel\.Game, got 3"):
+        from_openspiel(3)
+
+
 def test_games_of_players_who_forget_are_refused_when_they_are_compiled() -> None:
     with pytest.raises(ValueError, match="forgets what player 1 has done after"):
         compile_game(from_openspiel("liars_dice_ir(dice_sides=3)"))
@@ -147,6 +153,48 @@ def test_a_policy_of_another_game_is_refused() -> None:
         from_policy(tree, open_spiel_policy.TabularPolicy(other))
     with pytest.raises(ValueError, match=r"policy must sum to 1, got 0\.0 at infoset 'J'"):
         from_policy(tree, pyspiel.TabularPolicy({}))
+
+
+def alike() -> Tree:
+    """Kuhn poker of players who take a queen for a king."""
+    ours = kuhn()
+    return compile_game(ours._replace(infoset=lambda state: ours.infoset(state).replace("Q", "K")))
+
+
+def test_what_openspiel_alone_tells_apart_has_one_law() -> None:
+    tree = alike()
+    policy = random_policy(tree)
+    table = to_tabular_policy(tree, policy)
+    rows = {key: table.action_probability_array[row].tolist() for key, row in table.state_lookup.items()}
+    cards = {"0": "J", "1": "K", "2": "K"}
+    assert rows == {key: policy[tree.names.index(cards[key[0]] + key[1:])].tolist() for key in rows}
+    assert torch.equal(from_policy(tree, table), policy)
+    table.action_probability_array[table.state_lookup["1pb"]] = [0.25, 0.75]
+    with pytest.raises(ValueError, match=r"policy has several laws for infoset 'Kpb': one of them for '[12]pb'"):
+        from_policy(tree, table)
+
+
+def test_a_law_in_half_precision_is_divided_by_its_sum() -> None:
+    tree = compiled("goofspiel 3")
+
+    def half(state: Any) -> dict[int, float]:
+        legal = state.legal_actions()
+        return {action: torch.tensor(1 / len(legal)).half().item() for action in legal}
+
+    policy = from_policy(tree, SimpleNamespace(action_probabilities=half))
+    torch.testing.assert_close(policy, uniform(tree), rtol=0, atol=1e-12)
+    to_tabular_policy(tree, policy)
+    short = SimpleNamespace(action_probabilities=lambda state: {a: 0.999 * p for a, p in half(state).items()})
+    with pytest.raises(ValueError, match=r"policy must sum to 1, got 0\.99"):
+        from_policy(tree, short)
+
+
+@pytest.mark.parametrize("action", [5, -1, "pass"])
+def test_actions_that_are_none_are_refused(action: Any) -> None:
+    policy = SimpleNamespace(action_probabilities=lambda state: {action: 1.0})
+    message = f"policy must have probabilities of actions in [0, 2), got 1.0 of {action!r} at infoset '"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        from_policy(compiled("kuhn"), policy)
 
 
 def test_tables_that_are_no_policy_are_refused() -> None:

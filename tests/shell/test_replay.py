@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import re
+import shutil
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -13,14 +14,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils import _pytree as pytree
 
-from armfold.core import envs, random, simulate
+from armfold.core import envs, games, random, simulate
 from armfold.core.bandits import ALGORITHMS
+from armfold.core.games import armac
+from armfold.core.games.decisions import decisions
+from armfold.shell.replay import record as recording
 from armfold.shell.replay import values
 from armfold.shell.replay import verify as verifying
 from armfold.shell.replay.bandit import Facts, record_bandit
 from armfold.shell.replay.record import Recorder, ReplayError, find_versions, read_replay
 from armfold.shell.replay.verify import Verdict, register, verify
+from armfold.shell.run.armac import run_armac
+from armfold.shell.run.training import Trained
 from tests.purity import same_bits
 from tests.shell.commands import SCRIPT, armfold_command, check_refused, read_csv, strict_json
 from tests.shell.helpers import run
@@ -176,7 +183,7 @@ def test_every_altered_byte_is_found_where_it_is() -> None:
         line = data[:i].count(b"\n") + 1
         found = outcome()
         if isinstance(found, str):
-            assert re.search(rf"line {line}\b" + "|not a replay file|has format" * (line == 1), found), (i, found)
+            assert re.search(rf"line {line}\b" + "|not a replay file" * (line == 1), found), (i, found)
         else:
             assert found.altered == line
             assert found.difference is None or found.difference.line == line
@@ -305,19 +312,37 @@ def test_files_that_cannot_be_used_are_refused() -> None:
         verify(FILE)
     record_walk()
     alter(1, '"replay": 1', '"replay": 2')
-    with pytest.raises(ReplayError, match="has format 2, this version of armfold reads 1"):
+    with pytest.raises(ReplayError, match="has format 2, this version of armfold reads 1; line 1 is not as it was"):
         verify(FILE)
-    record_walk()
-    alter(4, ", ", " ")
-    for look in (verify, lambda path: list(read_replay(path)[1])):
-        with pytest.raises(ReplayError, match="line 4 is not"):
-            look(FILE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recording, "FORMAT", 2)
+        record_walk()
+    with pytest.raises(ReplayError, match=r"has format 2, this version of armfold reads 1$"):
+        verify(FILE)
     record_walk()
     register("walk", "armfold_none:walk")
     with pytest.raises(ReplayError, match="cannot be computed again: cannot import 'armfold_none:walk'"):
         verify(FILE)
     register("walk", "tests.shell.test_replay:walk")
     assert verify(FILE).agrees
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (", ", " ", r"Expecting ',' delimiter, character \d+"),
+        ("{", "{\n", r"Expecting property name enclosed in double quotes, character 2"),
+        ("0.5", "9" * 5000, "an integer of 5000 digits is too long"),
+        ("0.5", "NaN", "NaN is no number in JSON"),
+    ],
+)
+def test_what_is_not_json_is_told_with_one_place(old: str, new: str, reason: str) -> None:
+    record_walk()
+    alter(4, old, new)
+    with pytest.raises(ReplayError, match=rf"jsonl: line 4 is not JSON \({reason}\); the 2 records before agree"):
+        verify(FILE)
+    with pytest.raises(ReplayError, match="line 4 is not as it was written"):
+        list(read_replay(FILE)[1])
 
 
 def test_reading_refuses_what_is_not_as_it_was_written() -> None:
@@ -492,9 +517,11 @@ def test_a_data_set_that_is_gone_or_changed_is_told(place: Path) -> None:
     data = place / "flowers.csv"
     data.write_text("a,b,kind\n0,1,x\n1,0,z\n")
     record_bandit(FILE, Facts("lin_ucb", "flowers.csv", steps=2), progress=False)
-    digest = hashlib.sha256(data.read_bytes()).hexdigest()
+    before = hashlib.sha256(data.read_bytes()).hexdigest()
     data.write_text("a,b,kind\n0,1,x\n1,9,z\n")
-    with pytest.raises(ReplayError, match=rf"env flowers\.csv is not what it was: its sha256 was {digest}"):
+    now = hashlib.sha256(data.read_bytes()).hexdigest()
+    told = rf"env flowers\.csv is not what it was: its sha256 was {before}, now it is {now}"
+    with pytest.raises(ReplayError, match=told):
         verify(FILE)
     data.unlink()
     with pytest.raises(ReplayError, match=r"env flowers\.csv: there is no such file"):
@@ -509,7 +536,11 @@ def test_a_data_set_that_is_gone_or_changed_is_told(place: Path) -> None:
         ({"runs": 0}, "runs"),
         ({"steps": 0}, "steps"),
         ({"dtype": "int32"}, "dtype"),
-        ({"mode": "compiled"}, "mode must be eager"),
+        ({"mode": "compiled"}, r"mode must be one of \['eager'\], got 'compiled'"),
+        ({"reward_range": (0.0,)}, r"reward_range must be a list of 2 numbers, got \[0\.0\]"),
+        ({"env_options": {"arm": 3}}, "env_options arm = 3: .* did you mean 'arms'"),
+        ({"env": "abrupt", "env_options": {"p": 0.5, "arms": 2}}, "p must be a list of numbers, got 0.5"),
+        ({"env": "abrupt", "env_options": {"p": [0.5]}}, "arms must be"),
         ({"algorithm": "armfold.core.bandits:ucb1", "tunables": {"c": 1.0}}, "tunables are for"),
     ],
 )
@@ -519,10 +550,110 @@ def test_facts_that_cannot_be_are_refused_before_anything_is_written(changed: di
     assert not FILE.exists()
 
 
-def test_facts_of_another_version_are_told() -> None:
-    with Recorder(FILE, "bandit", {**SMALL, "tempo": 3}):
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"tempo": 3}, "its facts are others than this version knows .*tempo"),
+        ({"algorithm": 5}, "algorithm must be of type str, got 5"),
+        ({"env": None}, "env must be of type str, got None"),
+        ({"steps": 2.0}, r"steps must be of type int, got 2\.0"),
+        ({"tunables": 3}, "tunables must be values by their names, got 3"),
+        ({"env_options": [1]}, r"env_options must be values by their names, got \[1\]"),
+        ({"env_options": {"arms": 3, "zz": 1}}, "env_options zz = 1: unknown option of environments 'zz'"),
+        ({"env_options": {"arms": 2**64}}, "cannot be computed again"),
+        ({"reward_range": [0.0]}, r"reward_range must be a list of 2 numbers, got \[0\.0\]"),
+        ({"reward_range": [0.0, "x"]}, "reward_range must be a number, got 'x'"),
+        ({"data_sha256": 7}, "data_sha256 must be of type str, got 7"),
+    ],
+)
+def test_facts_that_a_file_has_wrong_are_told(changed: dict[str, Any], message: str) -> None:
+    """In a file that is sealed as it should be."""
+    with Recorder(FILE, "bandit", {**SMALL, **changed}):
         pass
-    with pytest.raises(ReplayError, match="tempo"):
+    with pytest.raises(ReplayError, match=message):
+        verify(FILE)
+
+
+# --- ARMAC
+
+
+ARMAC = armac.Settings(
+    hidden=(4,),
+    games=16,
+    critic_games=8,
+    **dict.fromkeys(("regret_steps", "critic_steps", "average_steps", "actor_steps", "scheduler_steps"), 1),
+    stored=2,
+    scheduler_hidden=(4,),
+    meta_games=4,
+    max_states=20,
+)
+
+
+def train(folder: Path, **options: Any) -> dict[int, Trained]:
+    """Two epochs of Kuhn poker, kept and recorded in a folder."""
+    told = {"checkpoint": folder, "replay": folder, "replay_games": 1, **options}
+    return run_armac("kuhn", settings=ARMAC, epochs=2, points=1, progress=False, **told)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, Trained], Path]:
+    """What a seed has learned, and where it is kept."""
+    folder = tmp_path_factory.mktemp("armac")
+    return train(folder), folder
+
+
+def test_a_record_of_armac_pins_every_network_down(trained: tuple[dict[int, Trained], Path]) -> None:
+    tree = games.compile_game(games.kuhn())
+    points = decisions(tree)
+    state = armac.init(tree, points, random.key(0), ARMAC)
+    found, folder = trained
+    for record in read_replay(folder / "replay-0.jsonl")[1]:
+        state, _ = armac.epoch(tree, points, state, ARMAC)
+        assert record["norms"].keys() == set(armac.Nets._fields)
+        for name, net in state.nets._asdict().items():
+            every = torch.cat([leaf.flatten() for leaf in pytree.tree_leaves(net)])
+            torch.testing.assert_close(record["norms"][name], every.to(torch.float64).norm())
+    assert same_bits(record["average"], found[0].average)  # of the last epoch: what was learned
+
+
+def test_a_seed_that_has_ended_needs_its_replay(
+    trained: tuple[dict[int, Trained], Path], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, folder = trained
+    monkeypatch.setattr(armac, "epoch", None)  # nothing may be computed
+    shutil.copytree(folder / "seed-0", place / "seed-0")
+    data = (folder / "replay-0.jsonl").read_bytes()
+    for content, message in (
+        (None, "there is no such file"),
+        (data[: data.rindex(b'{"end"')], "cut short after record 2"),
+        (data.replace(b'"epoch": 2', b'"epoch": 3'), "line 3 is not as it was written"),
+        (data.replace(b'"end": 2', b'"end": 1'), "line 4 is not as it was written"),
+    ):
+        if content is not None:
+            (place / "replay-0.jsonl").write_bytes(content)
+        with pytest.raises(ReplayError, match=rf"replay {place} must hold seed 0, which has ended: .*{message}"):
+            train(place, resume=True, seeds=(1, 0))
+    (place / "replay-0.jsonl").write_bytes(data)
+    with pytest.raises(ReplayError, match="holds another run"):
+        train(place, resume=True, replay_games=2)
+    assert same_bits(train(place, resume=True)[0].average, found[0].average)
+    assert (place / "replay-0.jsonl").read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"settings": 3}, "settings must be values by their names, got 3"),
+        ({"settings": {"continuous": "x"}}, "continuous must be of type bool, got 'x'"),
+        ({"clusters": {"centre": 3}}, "centre must be a tensor, got 3"),
+        ({"clusters": []}, r"clusters must be values by their names, got \[\]"),
+    ],
+)
+def test_facts_of_armac_that_a_file_has_wrong_are_told(changed: dict[str, Any], message: str) -> None:
+    facts = {"game": "kuhn", "rules": "", "settings": {}, "seed": 0, "epochs": 1, "games": 1}
+    with Recorder(FILE, "armac", {**facts, **changed}):
+        pass
+    with pytest.raises(ReplayError, match=message):
         verify(FILE)
 
 
@@ -564,6 +695,23 @@ def test_verify_says_what_it_found(recorded: Path, capsys: pytest.CaptureFixture
     assert (out, err) == (f"{FILE}: {difference}\n{path}: 5 records agree\n", "")
     assert armfold_command("replay", "verify", "--quiet", FILE) == 1
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_file_that_cannot_be_used_keeps_no_other_from_being_looked_at(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recorded / "replay-ucb1.jsonl"
+    Path("cut").write_bytes(path.read_bytes()[:-70])
+    FILE.write_bytes(path.read_bytes())
+    alter(3, '"step": 2', '"step": 7')
+    assert armfold_command("replay", "verify", "none", path, "cut", FILE) == 2
+    out, err = capsys.readouterr()
+    assert [line.partition(": ")[0] for line in out.splitlines()] == [str(path), str(FILE)]
+    assert re.fullmatch(r"armfold: error: none: there is no such file\narmfold: error: cut is cut short .*\n", err)
+    assert armfold_command("replay", "show", "none", path) == 2
+    assert "records: 5" in capsys.readouterr().out
+    with pytest.raises(ReplayError):
+        armfold_command("replay", "verify", "--verbose", "none", path)
 
 
 def test_show_says_what_is_recorded(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:

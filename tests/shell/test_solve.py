@@ -326,6 +326,18 @@ def test_compiled_traversals_draw_the_same() -> None:
         ({"algo": core.Variant(gamma=math.nan)}, r"gamma must be finite.*nan"),
         ({"algo": core.Variant(alpha="wide")}, r"alpha must be a number.*'wide'"),
         ({"algo": core.Variant(alpha=torch.ones(3)), "batch": (2,)}, r"alpha .*shape of batch, \(2,\), got \(3,\)"),
+        ({"algo": core.Variant(gamma=None)}, r"gamma must be a number.* got None"),
+        ({"algo": core.Variant(gamma=math.inf)}, r"gamma must be finite.* got inf"),
+        ({"algo": core.Variant(beta=True)}, r"beta must be a number.* got True"),
+        ({"algo": core.Variant(floor="yes")}, r"floor must be True or False, got 'yes'"),
+        (
+            {"algo": core.Variant(alpha=torch.tensor([1.5, math.nan])), "batch": (2,)},
+            r"alpha must be numbers in every lane, got nan",
+        ),
+        (
+            {"algo": core.Variant(gamma=torch.tensor([1.0, math.inf])), "batch": (2,)},
+            r"gamma must be finite in every lane, got inf",
+        ),
         ({"iterations": 0}, r"iterations must be an integer >= 1, got 0"),
         ({"iterations": 1.5}, r"iterations .*1\.5"),
         ({"points": 0}, r"points .*0"),
@@ -333,7 +345,10 @@ def test_compiled_traversals_draw_the_same() -> None:
         ({"traversals": 0}, r"traversals .*0"),
         ({"seed": 2**64}, r"seed must be an integer in"),
         ({"batch": (2, 0)}, r"batch must be an integer >= 1, got 0"),
+        ({"batch": 5}, r"batch must be a tuple of integers, such as \(8,\), got 5"),
+        ({"max_histories": 0}, r"max_histories must be an integer >= 1, got 0"),
         ({"tolerance": -1.0}, r"tolerance .*-1"),
+        ({"tolerance": "a"}, r"tolerance must be a number or None, got 'a'"),
         ({"tolerance": math.nan}, r"tolerance .*nan"),
         ({"checkpoint_every": -1}, r"checkpoint_every .*-1"),
         ({"dtype": torch.int64}, r"dtype must be torch\.float32 or torch\.float64, got torch\.int64"),
@@ -351,6 +366,20 @@ def test_bad_arguments_are_named(options: dict[str, Any], pattern: str, tmp_path
 def test_what_is_no_game_is_refused() -> None:
     with pytest.raises(ValueError, match="game must be a name, Rules or a Tree, got int"):
         solve(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_histories 57 is too few for kuhn"):
+        solve("kuhn", max_histories=57)
+
+
+def test_powers_that_fade_may_be_infinite() -> None:
+    variant = core.Variant(alpha=math.inf, gamma=1.0)
+    together = kuhn(algo=variant._replace(beta=torch.tensor([-math.inf, math.inf])), batch=(2,))
+    for lane, beta in enumerate((-math.inf, math.inf)):
+        torch.testing.assert_close(together.curve[:, lane], kuhn(algo=variant._replace(beta=beta)).curve)
+
+
+def test_numbers_beyond_their_range_are_said() -> None:
+    with pytest.raises(ValueError, match=r"exploitability is nan after 6 iterations: .* the range of torch\.float32"):
+        kuhn(algo=core.Variant(gamma=50.0), dtype=torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -380,7 +409,9 @@ def test_games_by_name(text: str, name: str) -> None:
         ("goofspiel(4", r"plain values in brackets, such as \(6, 1\), got '\(4'"),
         ("goofspiel(4)(4)", r"plain values in brackets"),
         ("goofspiel(__import__('os'))", r"plain values in brackets"),
-        ("nobody:game", r"cannot import 'nobody:game'"),
+        ("nobody:game", r"cannot import 'nobody:game' as game: No module named 'nobody'"),
+        (":", r"game must be package\.module:function, got ':'"),
+        ("mine:", r"game must be package\.module:function, got 'mine:'"),
         ("math:sqrt(4)", r"must return Rules, returned float"),
         ("openspiel:kuhn_pocker", r"unknown game of OpenSpiel 'kuhn_pocker': did you mean 'kuhn_poker'"),
     ],
@@ -455,3 +486,36 @@ def test_an_illegal_action_has_no_probability(tmp_path: Path) -> None:
         read_policy(path, tree)
     with pytest.raises(ShapeError, match=r"policy must have shape \(12, 2\), got \(936, 3\)"):
         write_policy(path, KUHN, games.uniform(tree))
+
+
+def test_names_of_several_lines_are_rows_of_one(tmp_path: Path) -> None:
+    tree, path = games.compile_game(games.kuhn()), tmp_path / "policy.csv"
+    tree = tree._replace(names=tuple(f"a board\nfor {name}" for name in tree.names))
+    write_policy(path, tree, games.uniform(tree))
+    assert same_bits(read_policy(path, tree), games.uniform(tree))
+    path.write_text(path.read_text().replace('for Q",0,0.5', 'for Q",0,0.25'))
+    with pytest.raises(ValueError, match=r"row 3: probabilities at 'a board\\nfor Q' sum to 0\.75"):
+        read_policy(path, tree)
+
+
+def test_what_is_no_policy_is_not_written(tmp_path: Path) -> None:
+    path, policy = tmp_path / "policy.csv", games.uniform(KUHN)
+    for wrong, message in (
+        (policy * 3, r"policy must sum to 1, got 3\.0"),
+        (policy * math.nan, "got nan of the action"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_policy(path, KUHN, wrong)
+    assert not path.exists()
+    rough = policy.float() * (1 + 5e-7)  # as near as the one who reads demands
+    write_policy(path, KUHN, rough)
+    assert same_bits(read_policy(path, KUHN), rough.double())
+
+
+def test_a_folder_is_no_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", tmp_path):
+        with pytest.raises(ValueError, match=rf"^{re.escape(str(folder))}: cannot be read \(Is a directory\)"):
+            read_policy(folder, KUHN)
+        with pytest.raises(ValueError, match=rf"^path {re.escape(str(folder))} is not a file"):
+            write_policy(folder, KUHN, games.uniform(KUHN))

@@ -143,12 +143,12 @@ def test_rows_that_nobody_saw_say_nothing() -> None:
 
 def test_an_epoch_is_pure_and_runs_of_one_key_are_the_same(kuhn: games.Tree) -> None:
     points = decisions(kuhn)
-    state = armac.init(points, random.key(1), TINY)
+    state = armac.init(kuhn, points, random.key(1), TINY)
     after, info = check_pure(lambda now: armac.epoch(kuhn, points, now, TINY), state)
     assert int(after.epoch) == 1
     torch.testing.assert_close(info.policy.sum(1), torch.ones(len(kuhn.names)))
     again, _ = armac.epoch(kuhn, points, after, TINY)
-    other, _ = armac.epoch(kuhn, points, armac.init(points, random.key(2), TINY), TINY)
+    other, _ = armac.epoch(kuhn, points, armac.init(kuhn, points, random.key(2), TINY), TINY)
     leaves = torch.utils._pytree.tree_leaves
     assert not all(same_bits(x, y) for x, y in zip(leaves(after.nets), leaves(other.nets), strict=True))
     assert not same_bits(again.nets.regret.weights[0], after.nets.regret.weights[0])
@@ -168,7 +168,7 @@ def test_an_epoch_is_pure_and_runs_of_one_key_are_the_same(kuhn: games.Tree) -> 
 )
 def test_every_way_to_say_lambda(kuhn: games.Tree, settings: armac.Settings) -> None:
     points = decisions(kuhn)
-    state = armac.init(points, random.key(1), settings)
+    state = armac.init(kuhn, points, random.key(1), settings)
     for _ in range(4):
         state, info = armac.epoch(kuhn, points, state, settings)
         assert bool(((info.lam >= 0) & (info.lam <= 1)).all())
@@ -182,7 +182,7 @@ def test_every_way_to_say_lambda(kuhn: games.Tree, settings: armac.Settings) -> 
 
 def test_warm_up_says_the_first_lambda_and_then_the_scheduler_does(kuhn: games.Tree) -> None:
     points, settings = decisions(kuhn), TINY._replace(warmup=4, scheduler_steps=2, init_lambda=0.3)
-    state = armac.init(points, random.key(1), settings)
+    state = armac.init(kuhn, points, random.key(1), settings)
     said = []
     for _ in range(4):
         state, info = armac.epoch(kuhn, points, state, settings)
@@ -196,7 +196,7 @@ def test_stored_policies_are_a_fair_choice(kuhn: games.Tree) -> None:
     settings = TINY._replace(stored=3)
     points = decisions(kuhn)
     kept = torch.zeros(6)
-    first = armac.init(points, random.key(0), settings)
+    first = armac.init(kuhn, points, random.key(0), settings)
     for seed in range(64):
         state = first
         for t in range(6):
@@ -215,7 +215,7 @@ def test_it_learns_kuhn(kuhn: games.Tree) -> None:
     points = decisions(kuhn)
     settings = armac.Settings(hidden=(32, 32), games=8192, critic_games=4096, warmup=200)
     for seed in (0, 1):
-        state = armac.init(points, random.key(seed), settings)
+        state = armac.init(kuhn, points, random.key(seed), settings)
         for _ in range(60):
             state, _ = armac.epoch(kuhn, points, state, settings)
         policy = armac.average_policy(kuhn, points, state.nets).double()

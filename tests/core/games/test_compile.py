@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -217,6 +218,60 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"chance": at((), [(0, 0.5), (1, math.nan)], GOOD.chance)},
         "outcome 1 of chance has probability nan after []",
     ),
+    "an outcome twice": (
+        {"chance": at((), [(0, 0.5), (0, 0.5)], GOOD.chance)},
+        "outcomes of chance must be distinct integers, got [0, 0] after []",
+    ),
+    "an outcome that is no integer": (
+        {"chance": at((), [(0.5, 1.0)], GOOD.chance)},
+        "chance must give pairs (integer, probability), got [(0.5, 1.0)] after []",
+    ),
+    "an outcome with a name": (
+        {"chance": at((), [("a", 1.0)], GOOD.chance)},
+        "chance must give pairs (integer, probability), got [('a', 1.0)] after []",
+    ),
+    "a probability that is no number": (
+        {"chance": at((), [(0, "1")], GOOD.chance)},
+        "chance must give pairs (integer, probability), got [(0, '1')] after []",
+    ),
+    "chance that says nothing": (
+        {"chance": at((), None, GOOD.chance)},
+        "chance must give pairs (integer, probability), got None after []",
+    ),
+    "one payoff": (
+        {"payoffs": at((1, 0, 1), 1, GOOD.payoffs)},
+        "payoffs must be two numbers, got 1 after [1, 0, 1]",
+    ),
+    "three payoffs": (
+        {"payoffs": at((1, 0, 1), (1, 0, -1), GOOD.payoffs)},
+        "payoffs must be two numbers, got (1, 0, -1) after [1, 0, 1]",
+    ),
+    "payoffs that are no numbers": (
+        {"payoffs": at((1, 0, 1), ("1", "-1"), GOOD.payoffs)},
+        "payoffs must be two numbers, got ('1', '-1') after [1, 0, 1]",
+    ),
+    "an infoset that is no text": (
+        {"infoset": at((1, 0), (1, 0), GOOD.infoset)},
+        "infoset must be a str, got (1, 0) after [1, 0]",
+    ),
+    "no actions at all": (
+        {"legal": at((1,), None, GOOD.legal)},
+        "legal must give integers, got None after [1]",
+    ),
+    "actions that are no integers": (
+        {"legal": at((1,), (0.0, 1.0), GOOD.legal)},
+        "legal must give integers, got (0.0, 1.0) after [1]",
+    ),
+    "a summary of two": (
+        {"summary": at((0, 0), (1, 2), lambda way: (0, 0, 0, 0))},
+        "summary must give four integers, got (1, 2) after [0, 0]",
+    ),
+    "a summary of fractions": (
+        {"summary": at((0, 0), (0, 0, 0.5, 0), lambda way: (0, 0, 0, 0))},
+        "summary must give four integers, got (0, 0, 0.5, 0) after [0, 0]",
+    ),
+    "actions without names": ({"actions": (0, 1)}, "actions must be different names, got (0, 1)"),
+    "actions of one name": ({"actions": ("a", "a")}, "actions must be different names, got ('a', 'a')"),
     "no outcome": ({"chance": at((), [], GOOD.chance)}, "probabilities of chance must sum to 1, got 0.0 after []"),
     "nothing legal": (
         {"legal": at((1, 1), (), GOOD.legal), "infoset": str},
@@ -279,3 +334,20 @@ def test_what_is_no_game_is_refused_and_the_place_named(name: str) -> None:
     changes, message = BAD[name]
     with pytest.raises(ValueError, match=re.escape(message)):
         compile_game(GOOD._replace(**changes), max_histories=1000)
+
+
+def test_numbers_of_any_kind_become_pythons_own() -> None:
+    exotic = GOOD._replace(
+        turn=lambda way: float(GOOD.turn(way)),
+        legal=lambda way: (False, True),
+        chance=lambda way: iter([(torch.tensor(0), Fraction(1, 2)), (True, 0.5)]),
+        payoffs=lambda way: [Fraction(1), -1],
+    )
+    for got, want in zip(compile_game(exotic).histories, compile_game(GOOD).histories):
+        assert torch.equal(got, want)
+        assert got.dtype == want.dtype
+
+
+def test_the_most_histories_are_a_number() -> None:
+    with pytest.raises(ValueError, match=r"max_histories must be an integer >= 1, got 'all'"):
+        compile_game(GOOD, max_histories="all")  # type: ignore[arg-type]

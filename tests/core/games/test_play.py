@@ -360,6 +360,10 @@ def test_policies_that_are_no_laws_are_refused() -> None:
     for dtype in (torch.float32, torch.float64):
         check_policy_values(tree, random_policy(tree, 3, dtype=dtype))
     policy = uniform(tree)
+    for dtype in (torch.float32, torch.float64):  # the same for both: what is written in one is read in the other
+        check_policy_values(tree, policy.to(dtype) * (1 + 8e-7))
+        with pytest.raises(ValueError, match=r"policy must sum to 1, got 1\.0000"):
+            check_policy_values(tree, policy.to(dtype) * (1 + 2e-6))
     i = int((~tree.legal[:, 0]).nonzero()[5])
     for wrong, message in (
         ([0.0, 0.4, 0.5], rf"policy must sum to 1, got 0.9\d* at infoset '{tree.names[i]}'"),

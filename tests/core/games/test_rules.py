@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import torch
 
 from armfold.core import games
-from armfold.core.games import CHANCE, END, Rules, compile_game, goofspiel, leduc, liars_dice
+from armfold.core.games import CHANCE, END, Rules, compile_game, goofspiel, kuhn, leduc, liars_dice
+from armfold.core.games.decisions import decisions
+from armfold.core.games.infosets import tables
 from armfold.shell.openspiel import lockstep
 from tests.core.games.plain import GAMES, compiled, every, grow
 
@@ -47,6 +51,15 @@ def test_lockstep_finds_a_game_that_differs() -> None:
     wrong = liars_dice(4)._replace(openspiel=liars_dice(3).openspiel)
     with pytest.raises(ValueError, match=r"dice_sides=3,numdice=1\) of OpenSpiel is not liars_dice\(4, 1\): see "):
         list(lockstep(compiled("liars_dice 4")._replace(rules=wrong)))
+    rigged = [(0, 0.5), (1, 0.25), (2, 0.25)]
+    for other in (
+        kuhn()._replace(payoffs=lambda state: (7.0, -7.0)),
+        kuhn()._replace(chance=lambda state: kuhn().chance(state) if state.cards else rigged),
+        kuhn()._replace(legal=lambda state: (0, 1) if state.history else (1,)),
+    ):
+        with pytest.raises(ValueError, match="kuhn_poker of OpenSpiel is not kuhn: see "):
+            list(lockstep(compile_game(other)))
+    assert len(list(lockstep(games.move(compiled("kuhn"), dtype=torch.float32)))) == 58  # chances are rounded there
 
 
 # ---------------------------------------------------------------- what players know
@@ -100,6 +113,23 @@ def test_the_summary_of_leduc_is_what_openspiel_prints() -> None:
 def test_summaries_worked_out_by_hand(name: str, infoset: str, want: tuple[int, ...]) -> None:
     tree = compiled(name)
     assert tree.summary[tree.names.index(infoset)].tolist() == list(want)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ([1.0], "view must give as many numbers everywhere, got 1 after [0, 2], 9 before"),
+        (["a"] * 9, "view must give numbers, got ['a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a'] after [0, 2]"),
+        (None, "view must give numbers, got None after [0, 2]"),
+    ],
+)
+def test_views_that_are_none_are_refused_and_the_place_named(told: Any, message: str) -> None:
+    bad = kuhn()._replace(view=lambda state, player: told if state.cards == (0, 2) else kuhn().view(state, player))
+    tree = compiled("kuhn")._replace(rules=bad)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        decisions(tree)
+    with pytest.raises(ValueError, match=re.escape(message).replace(r"0,\ 2", ".*")):
+        tables(tree)
 
 
 # ---------------------------------------------------------------- constructors

@@ -177,6 +177,20 @@ def test_regret_of_the_mixture_is_bounded_by_its_parts(seed: int, actor: Any, fl
     assert regret["policy"].amax() > 0
 
 
+def test_regret_with_linear_weights_is_bounded_where_it_is_floored() -> None:
+    """Surely: that of the mixture is at most the time times what regret learner and meta-learner keep."""
+    game, total = tables(compiled("kuhn")), torch.zeros((), dtype=torch.float64)
+    state, rng, iterations = init(game, (3,)), keys(3), 12
+    for t in range(iterations):
+        policy = last_policy(state)
+        state, stats = step(game, state, random.jump(rng, t), variant=Variant(meta=1.0, noise=0.5))
+        total = total + (t + 1) * (stats.value - (policy * stats.value).sum(1, keepdim=True))
+    regret = torch.where(game.tree.legal.unsqueeze(-1), total, -torch.inf).amax(1)
+    kept = [who.regret.amax(1) + who.meta.amax(1)[own.key] for who, own in zip(state.learners, game.players)]
+    assert (regret <= iterations * torch.cat(kept) + 1e-12).all()
+    assert regret.amax() > 0
+
+
 def test_utilities_tell_lambdas_apart() -> None:
     """Where actor and regret learner differ, so does what bins earn, and the meta-learner takes a side."""
     game = tables(compiled("kuhn"))
@@ -252,7 +266,7 @@ def one_step(variant: Variant, lanes: int) -> tuple[Tables, State, Tensor]:
     game = tables(compiled("kuhn"))
     state = run(game, "meta", 4)
     spread = pytree.tree_map(lambda x: x.unsqueeze(-1).expand(*x.shape, lanes), state.learners)
-    shared = State(spread, state.average.unsqueeze(-1).expand(-1, lanes), None, state.iteration)
+    shared = state._replace(learners=spread, average=state.average.unsqueeze(-1).expand(-1, lanes))
     value = step(game, shared, keys(lanes, 5), variant=variant)[1].value
     return game, state, value[: len(game.players[0].legal)]
 
@@ -359,6 +373,8 @@ def test_steps_are_pure(variant: Variant) -> None:
     [
         ("metta", "unknown variant 'metta': known are fixed, random, meta, learned"),
         (Variant(start=1.5), r"start must be finite and in \[0.0, 1.0\], got 1.5"),
+        (Variant(random=1, meta=1), "random, meta and learned must sum to 1 at most, got 1, 1, 0.0"),
+        (Variant(random=0.6, meta=0.5, learned=torch.ones(3)), r"must sum to 1 at most, got 0.6, 0.5, tensor"),
         (Variant(meta=-0.1), r"meta must be finite and in \[0.0, 1.0\], got -0.1"),
         (Variant(eta=0.0), r"eta must be finite and in \(0.0, inf\), got 0.0"),
         (Variant(floor=1.0), r"floor must be finite and in \(-inf, 0.0\], got 1.0"),
@@ -377,12 +393,34 @@ def test_bad_variants_are_refused(variant: Any, message: str) -> None:
         step(game, init(game, (3,)), variant=variant)
 
 
-def test_other_bins_and_keys_are_refused() -> None:
+def test_bins_are_those_of_init() -> None:
     game = tables(compiled("kuhn"))
-    state = init(game, (3,))
-    with pytest.raises(ValueError, match="bins must be those of init, 5 of them, got 2"):
-        step(game, state, bins=(0.0, 1.0))
+    state = run(game, "meta", 10, init(game, bins=(0.25, 0.75)))
+    for learners in state.learners:
+        assert ((learners.said >= 0.25) & (learners.said <= 0.75)).all()
+        assert ((learners.said - 0.5).abs() > 0.2).any()
+    for bins in (torch.tensor([0.25, 0.75]), [0.25, 0.75]):
+        again = run(game, "meta", 10, init(game, bins=bins))
+        assert all(map(same_bits, leaves(again), leaves(state)))
+    check_pure(lambda bins: init(game, bins=bins), torch.tensor([0.25, 0.75], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("bins", "message"),
+    [
+        ((1.0, 0.0), "bins must be sorted"),
+        ((0.9, 0.3, 0.2, 0.1, 5.0), r"bins must be numbers in \[0, 1\]"),
+        (0.5, "bins must be numbers in .* got 0.5"),
+        (torch.tensor(0.5), r"bins must have shape .* got \(\)"),
+        (torch.tensor([[0.0, 1.0]] * 3), r"bins must have shape \(K,\), got \(3, 2\)"),
+    ],
+)
+def test_other_bins_are_refused(bins: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        init(tables(compiled("kuhn")), (3,), bins=bins)
+
+
+def test_keys_of_other_lanes_are_refused() -> None:
+    game = tables(compiled("kuhn"))
     with pytest.raises(ShapeError, match="rng must have shape"):
-        step(game, state, keys(4))
-    with pytest.raises(ValueError, match="bins must be sorted"):
-        init(game, bins=(1.0, 0.0))
+        step(game, init(game, (3,)), keys(4))

@@ -167,6 +167,26 @@ def test_a_cluster_that_faded_begins_anew() -> None:
     assert after.weight.tolist() == [4.0, 1.0]
 
 
+@pytest.mark.parametrize("decay", [0.4, 0.0])
+def test_centres_that_win_rows_stay_however_fast_they_fade(decay: float) -> None:
+    x = normals(0, 50, 3)
+    start = kmeans_init(random.key(0), x, clusters=4)
+    after = kmeans_step(start, random.key(1), x, decay=decay)
+    won = torch.bincount(kmeans_assign(start, x), minlength=4)
+    torch.testing.assert_close(after.weight, decay + won.double())
+    assert float(kmeans_inertia(after, x)) < 0.9 * float(kmeans_inertia(start, x))
+
+
+def test_rows_join_new_centres() -> None:
+    state = KMeans(torch.tensor([[0.0], [7.0]]), torch.tensor([3.0, 0.4], dtype=torch.float64))
+    after = kmeans_step(state, random.key(0), torch.tensor([[8.0], [9.0], [0.0]]))
+    assert after.centre.tolist() == [[0.0], [8.5]]  # whichever of the two was drawn
+    assert after.weight.tolist() == [4.0, 2.0]
+    x = blobs(1, 60, clusters=3, features=2)
+    new = kmeans_step(kmeans_init(random.key(0), x[:0], clusters=3), random.key(1), x)
+    assert int(new.weight.sum()) == 60
+
+
 def test_split_runs_go_on_to_the_last_bit(tmp_path: Path) -> None:
     x = normals(0, 2, 60, 3)
     whole = parts = kmeans_init(keys(2), x[:, :10], clusters=5)

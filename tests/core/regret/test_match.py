@@ -39,6 +39,13 @@ def test_entries_whose_sum_has_no_number() -> None:
     torch.testing.assert_close(regret_match(r), want, rtol=1e-6, atol=1e-30)
 
 
+def test_entries_too_large_for_a_sum_count_as_what_is_not() -> None:
+    most = torch.finfo(torch.float32).max
+    r = torch.tensor([[INF, most / 4], [most, most / 4], [INF, most], [1e38, 2e37]])
+    want = torch.tensor([[2 / 3, 1 / 3], [2 / 3, 1 / 3], [0.5, 0.5], [5 / 6, 1 / 6]])
+    torch.testing.assert_close(regret_match(r), want)
+
+
 def test_its_gradient_is_finite_everywhere() -> None:
     r = torch.tensor([[1.0, 2.0, -1.0], [-1.0, -2.0, 0.0], [NAN, 1.0, 3.0], [1.0, 2.0, 3.0]], requires_grad=True)
     legal = torch.tensor([[True] * 3, [True] * 3, [True] * 3, [False] * 3])
@@ -97,6 +104,7 @@ def test_the_dtype_is_that_of_the_regrets(dtype: torch.dtype) -> None:
         (torch.zeros(3, dtype=torch.int64), None, r"r must be floating of shape \(\*B, A\), got torch.int64 \(3,\)"),
         (torch.zeros(()), None, r"r must be floating of shape \(\*B, A\), got torch.float32 \(\)"),
         (torch.zeros(2, 0), None, r"r must be floating of shape \(\*B, A\), got torch.float32 \(2, 0\)"),
+        (0.5, None, r"r must be floating of shape \(\*B, A\), got 0.5"),
         (torch.zeros(2, 3), torch.ones(2, 3), r"legal must have dtype torch.bool, got torch.float32"),
         (torch.zeros(2, 3), torch.ones(3, dtype=torch.bool), r"legal must have shape \(2, 3\), got \(3,\)"),
     ],

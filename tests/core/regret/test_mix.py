@@ -296,6 +296,13 @@ def test_all_are_pure() -> None:
     check_pure(statistics, random.uniform(random.key(5), (2, 6, 1)), *policies(1, (2, 6), 3))
 
 
+@pytest.mark.parametrize("out", [0.5, torch.tensor([0.5, 0.5])])
+def test_lambda_alone_is_no_output(out: object) -> None:
+    a = torch.full((2, 3), 1 / 3)
+    with pytest.raises(ValueError, match="out must be Continuous, Discrete or a dictionary of either, got "):
+        mix_policies(out, a, a)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -2,6 +2,7 @@
 probability 1e-6 each (fewer than 10, fixed keys)."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -201,10 +202,11 @@ def test_a_continuous_lambda_is_drawn_into_the_interval() -> None:
         ((0.0, NAN), r"bins must be numbers in \[0, 1\]"),
         (("0", "1"), r"bins must be numbers in \[0, 1\]"),
         ((), r"bins must be numbers in \[0, 1\], at least one, got \(\)"),
+        (0.5, r"bins must be numbers in \[0, 1\], at least one, got 0.5"),
     ],
 )
-def test_bad_bins_are_named(bins: tuple[float, ...], message: str) -> None:
-    for call in (lambda: check_bins(bins), lambda: discrete_logits_to_lambda(torch.zeros(len(bins) or 1), bins)):
+def test_bad_bins_are_named(bins: Any, message: str) -> None:
+    for call in (lambda: check_bins(bins), lambda: discrete_logits_to_lambda(torch.zeros(2), bins)):
         with pytest.raises(ValueError, match=message):
             call()
 
@@ -213,6 +215,9 @@ def test_bins_of_a_tensor_are_checked_where_they_come_in() -> None:
     check_bins(torch.tensor([ODD, ODD]))
     with pytest.raises(ValueError, match=r"bins must be sorted, each above the one before, got \[0.5, 0.25\]"):
         check_bins(torch.tensor([[0.0, 1.0], [0.5, 0.25]]))
+    for bins, shape in ((torch.zeros(0), r"\(0,\)"), (torch.tensor(0.5), r"\(\)"), (torch.zeros(2, 0), r"\(2, 0\)")):
+        with pytest.raises(ShapeError, match=rf"bins must have shape \(K,\) or \(\*B, K\), K >= 1, got {shape}"):
+            check_bins(bins)
 
 
 @pytest.mark.parametrize("tau", [0.0, -1.0, NAN, math.inf])
@@ -241,14 +246,25 @@ def test_other_bad_arguments_are_named() -> None:
     [
         (Continuous(torch.zeros(3)), r"lambda must be floating of shape \(\*B, 1\), got torch.float32 \(3,\)"),
         (Continuous(torch.zeros(3, 1, dtype=torch.int64)), r"lambda must be floating .* got torch.int64"),
-        (Discrete(logits(3), torch.zeros(3)), "chosen must have dtype torch.int64, got torch.float32"),
-        (Discrete(logits(3), torch.zeros(2, dtype=torch.int64)), r"chosen must have shape \(3,\), got \(2,\)"),
-        (discrete(logits(3), torch.zeros(2)), r"fixed must have shape \(3,\), got \(2,\)"),
+        ({"mode": "continuous", "lambda": 0.5}, r"lambda must be floating of shape \(\*B, 1\), got 0.5"),
+        (Discrete(logits(3), torch.zeros(3)), r"chosen must be torch.int64 of shape \(3,\), got torch.float32 \(3,\)"),
+        (Discrete(logits(3), torch.zeros(2, dtype=torch.int64)), r"chosen must be .* got torch.int64 \(2,\)"),
+        (Discrete(logits(3), 2), r"chosen must be .* got 2"),  # type: ignore[arg-type]
+        (Discrete(0.5, torch.zeros(3)), r"logits must be floating of shape .* got 0.5"),  # type: ignore[arg-type]
+        (discrete(logits(3), torch.zeros(2)), r"fixed must be a tensor of shape \(3,\), got torch.float32 \(2,\)"),
+        (discrete(logits(3), 0.5), r"fixed must be a tensor of shape \(3,\), got 0.5"),  # type: ignore[arg-type]
     ],
 )
-def test_outputs_of_wrong_shapes_are_named(out: Continuous | Discrete, message: str) -> None:
+def test_outputs_of_wrong_shapes_are_named(out: Any, message: str) -> None:
     for call in (lambda: output_to_lambda(out, bins=ODD), lambda: check_output(out)):
         with pytest.raises(ShapeError, match=message):
+            call()
+
+
+@pytest.mark.parametrize(("out", "got"), [(0.5, "0.5"), (torch.zeros(1), r"torch.float32 \(1,\)"), (None, "None")])
+def test_what_is_no_output_is_named(out: Any, got: str) -> None:
+    for call in (lambda: output_to_lambda(out, bins=ODD), lambda: check_output(out)):
+        with pytest.raises(ValueError, match=f"out must be Continuous, Discrete or a dictionary of either, got {got}$"):
             call()
 
 

@@ -323,15 +323,21 @@ P, X = loud(BINS, random.key(0)), states(2)
     ("call", "message"),
     [
         (lambda: scheduler_init(random.key(0), 4, bins=(1.0, 0.0)), r"bins must be sorted, each above the one before"),
+        (lambda: scheduler_init(random.key(0), 4, bins=torch.zeros(0)), r"bins must have shape .* got \(0,\)"),
         (lambda: scheduler_init(random.key(0), 0), r"sizes\[0\] must be an integer >= 1, got 0"),
         (lambda: scheduler_apply(P, X, at(0)), r"params must have an output for each of 1 bins .* got 5"),
-        (lambda: scheduler_apply(P, X, torch.tensor(0.0), bins=BINS), r"step must be int64 .* got torch.float32 \(\)"),
+        (lambda: scheduler_apply(P, X, torch.tensor(0.0), bins=BINS), r"step must be torch.int64 .* got torch.float32"),
+        (lambda: scheduler_apply(P, X, 5, bins=BINS), r"step must be torch.int64 .* got 5$"),  # type: ignore[arg-type]
+        (lambda: scheduler_apply(P, X, at(0), bins=0.5), "bins must be numbers in .* got 0.5"),  # type: ignore[arg-type]
+        (lambda: scheduler_apply(P, X, at(0), bins=torch.tensor(0.5)), r"bins must have shape .* got \(\)"),
         (lambda: scheduler_apply(P, X, torch.zeros(3, dtype=torch.int64), bins=BINS), r"dimensions of \(2,\), got .*3"),
         (lambda: scheduler_apply(P, X[:, :3], at(0), bins=BINS), r"x must be .* got torch.float32 \(2, 3\)"),
         (lambda: scheduler_apply(P, X, at(0), bins=BINS, init_lambda=1.5), r"init_lambda must be .* got 1.5"),
         (lambda: scheduler_apply(P, X, at(0), bins=BINS, warmup=-1), "warmup must be an integer >= 0, got -1"),
         (lambda: scheduler_apply(P, X, at(0), bins=BINS, eps=0.6), r"eps must be finite and in \[0.0, 0.5\], got 0.6"),
-        (lambda: anneal(torch.tensor(0.0)), "step must have dtype torch.int64, got torch.float32"),
+        (lambda: anneal(torch.tensor(0.0)), r"step must be a tensor of dtype torch.int64, got torch.float32 \(\)"),
+        (lambda: anneal(5), "step must be a tensor of dtype torch.int64, got 5"),  # type: ignore[arg-type]
+        (lambda: anneal_by_rate(5), "step must be a tensor of dtype torch.int64, got 5"),  # type: ignore[arg-type]
         (lambda: anneal(at(0), end=0.0), "end must be finite and in .* got 0.0"),
         (lambda: anneal(at(0), steps=0), "steps must be an integer >= 1, got 0"),
         (lambda: anneal(at(0), kind="cosine"), 'kind must be "linear" or "exponential", got \'cosine\''),  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from armfold.core import random
 from armfold.core.check import ShapeError
 from armfold.core.regret import (
     BINS,
-    Decisions,
+    Moves,
     UtilityState,
     advantage,
     discounted_returns,
@@ -48,7 +48,7 @@ def plain(*batch: int) -> UtilityState:
     return nothing(*batch, advantage_window=1)
 
 
-def decisions(seed: int, *rows: int, actions: int = 4) -> Decisions:
+def decisions(seed: int, *rows: int, actions: int = 4) -> Moves:
     """Random decisions with a mask; what is illegal holds NaN and mass that must not count."""
     k = random.split(random.key(seed), 8)
     legal = random.bernoulli(k[0], 0.7, (*rows, actions))
@@ -58,7 +58,7 @@ def decisions(seed: int, *rows: int, actions: int = 4) -> Decisions:
     action = torch.where(legal, random.uniform(k[5], (*rows, actions)), -1).argmax(-1)
     propensity = random.uniform(k[6], rows, low=0.1, high=1.0, dtype=torch.float64)
     returns = random.normal(k[7], rows, dtype=torch.float64)
-    return Decisions(
+    return Moves(
         actor,
         regret,
         legal=legal,
@@ -69,7 +69,7 @@ def decisions(seed: int, *rows: int, actions: int = 4) -> Decisions:
     )
 
 
-def laws(d: Decisions) -> Tensor:
+def laws(d: Moves) -> Tensor:
     """pi_k [*rows, K, A], from the definition."""
     actor, regret = (torch.where(d.legal, p, 0) / torch.where(d.legal, p, 0).sum(-1, keepdim=True) for p in d[:2])
     lam = LAM.unsqueeze(-1)
@@ -119,7 +119,7 @@ def test_the_meta_learner_learns_from_advantages_to_play_the_better_policy() -> 
     values = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     state, learned, key = plain(), meta_regret_init(random.key(0)), torch.tensor([4, 9])
     for _ in range(50):
-        state, utility = advantage(state, Decisions(actor, regret, values=values))
+        state, utility = advantage(state, Moves(actor, regret, values=values))
         learned = meta_regret_steps(learned, key, utility)
     lam = (meta_regret_probs(learned, key) * LAM).sum(-1)
     assert lam[0] > 0.85
@@ -298,7 +298,7 @@ def test_advantages_are_averaged_over_the_window() -> None:
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
     parts, halves = nothing(2), []
     for rows in (slice(0, 7), slice(7, 25)):
-        parts, utility = advantage(parts, Decisions(*(None if x is None else x[:, rows] for x in d)))
+        parts, utility = advantage(parts, Moves(*(None if x is None else x[:, rows] for x in d)))
         halves.append(utility)
     torch.testing.assert_close(torch.cat(halves, 1), got, rtol=0, atol=1e-12)
     assert all(same_bits(a, b) for a, b in zip(parts.advantages, state.advantages))
@@ -398,7 +398,7 @@ def test_what_is_missing_or_out_of_range_is_named() -> None:
         ("returns", hybrid),
         ("values", hybrid),
     ):
-        with pytest.raises(ValueError, match=f"decisions must have {name} for this utility, got None"):
+        with pytest.raises(ValueError, match=f"moves must have {name} for this utility, got None"):
             kind(state, d._replace(**{name: None}))
     for call, complaint in (
         (lambda: advantage(state, d, bins=(0.0, 0.5, 0.4, 0.8, 1.0)), "bins must be sorted"),
