@@ -14,6 +14,7 @@ import yaml
 from armfold.core import games
 from armfold.core.games.armac import Settings
 from armfold.shell import read_policy
+from armfold.shell.cli_armac import _cluster_file
 from armfold.shell.config_armac import _idle, _make, parse, settings
 from armfold.shell.config_seed import KEYS, OPTIONS
 from armfold.shell.options_armac import DEFAULTS, GROUPS, Options, kinds
@@ -179,7 +180,7 @@ def test_flags_land_in_the_settings() -> None:
     assert configured("--lambda", "fixed:0")[0] == Settings(lam="fixed", fixed=0.0)
 
 
-def test_the_configuration_of_seed_2_loads() -> None:
+def test_the_configuration_of_seed_2_loads(caplog: pytest.LogCaptureFixture) -> None:
     told, config, remarks = configured("--config", SEED)
     assert told == Settings()._replace(
         mode="gumbel",
@@ -214,6 +215,7 @@ def test_the_configuration_of_seed_2_loads() -> None:
         lam="learned",
     )
     assert config.cluster_file == Path("experiments/state_clusters.pkl")
+    assert (_cluster_file(config), caplog.text) == (None, "")  # at level 1 it is no file at all
     assert (config.replay_dir, config.replay_tolerance) == (Path("experiments/replays"), 1e-6)
     (remark,) = remarks
     three = "scheduler.temperature, policy_mixer.temperature_decay, policy_mixer.min_temperature"
@@ -514,7 +516,7 @@ BAD: dict[str, tuple[list[object], str]] = {
     "no seeds": (["--seeds", "0"], r"seeds must be an integer >= 1, got 0"),
     "tolerance": (["--log-replay", "--replay-tolerance", "-1"], r"replay_tolerance must be"),
     "lambda": (["--lambda", "leaned"], r"lambda must be learned, meta, random or fixed:NUMBER.*got 'leaned'"),
-    "a number for a lambda that has none": (
+    "lambda before what hangs on it": (
         ["--lambda", "leaned", "--mode", "hard"],
         r"lambda must be .* in \[0, 1\].*got 'leaned'",
     ),

@@ -5,13 +5,17 @@ Statistical tests reject with probability 1e-6 each (fewer than 10 groups, fixed
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from armfold.core import games, random
 from armfold.core.games import armac, play
 from armfold.core.games.decisions import Decisions, decisions
 from armfold.core.games.fit import squares
+from armfold.core.games.keys import infoset_keys
+from armfold.core.games.mixture import learn_lambda
 from armfold.core.games.retrospect import Targets, critic_targets, retrospect
 from armfold.core.nn import mlp, mlp_init
+from armfold.core.regret import output
 from tests.purity import check_pure, same_bits
 
 Z = 6.0  # standard errors: beyond them with probability 2e-9 for one of at most a few hundred entries
@@ -137,7 +141,7 @@ def test_rows_that_nobody_saw_say_nothing() -> None:
     params = mlp_init(random.key(0), (3, 2))
     x, mean = torch.eye(3), torch.tensor([[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]])
     seen = torch.tensor([[1.0], [3.0], [0.0]])
-    want = (((mlp(params, x) - mean) ** 2).sum(1) * seen[:, 0]).sum() / 4
+    want = (((mlp(params, x) - mean) ** 2).mean(1) * seen[:, 0]).sum() / 4
     torch.testing.assert_close(squares(x, Targets(mean, seen), params), want)
 
 
@@ -209,14 +213,79 @@ def test_stored_policies_are_a_fair_choice(kuhn: games.Tree) -> None:
     assert bool((kept[:3] < 64).any())
 
 
+def trained(
+    tree: games.Tree, settings: armac.Settings, *, epochs: int, seed: int = 1
+) -> tuple[armac.State, armac.Info]:
+    """What so many epochs leave, and what the last one did."""
+    points = decisions(tree)
+    state = armac.init(tree, points, random.key(seed), settings)
+    for _ in range(epochs):
+        state, info = armac.epoch(tree, points, state, settings)
+    return state, info
+
+
+@pytest.mark.parametrize("mode", ["soft", "gumbel"])
+def test_the_temperature_counts_where_bins_are_mixed_or_drawn(kuhn: games.Tree, mode: output.Mode) -> None:
+    """What a scheduler says that is no longer indifferent depends on it; the best bin does not."""
+    sharp = {"warmup": 0, "scheduler_rate": 0.1, "tau_start": 1.0, "tau_rate": 0.5, "tau_end": 0.01}
+    cases = [TINY._replace(**sharp, mode=m) for m in (mode, "hard")]
+    for settings, counts in zip(cases, (True, False), strict=True):
+        cold, flat = (trained(kuhn, s, epochs=3)[1].lam for s in (settings, settings._replace(tau_end=1.0)))
+        assert same_bits(cold, flat) is not counts
+
+
+@pytest.mark.parametrize("utility", ["advantage", "immediate", "hybrid"])
+def test_no_state_is_told_what_bins_are_worth_at_another(kuhn: games.Tree, utility: str) -> None:
+    """Windows are of one key: another actor, and other returns, elsewhere leave its utilities alone to the bit."""
+    settings = TINY._replace(lam="fixed", utility=utility, min_samples=1, meta_games=32)
+    points, (state, info) = decisions(kuhn), trained(kuhn, settings, epochs=3)
+    key = armac.state_keys(kuhn, points, state, settings)
+    here = key == key[0]
+    other = torch.where(here.unsqueeze(1), info.actor, law(kuhn, 5))
+    worth = []
+    for actor in (info.actor, other):
+        played = armac.Played(info.policy, actor, info.regret_policy, info.lam)
+        told = learn_lambda(points, state, key, info.games, played, info.q, settings)[0].meta
+        worth.append({int(k): u for k, u in zip(told.key, told.utility, strict=True) if k in key})
+    same = {k: same_bits(worth[0][k], worth[1][k]) for k in worth[0]}
+    assert same == {k: k == int(key[0]) for k in same}
+    assert len(same) == 3
+
+
+def test_games_without_a_summary_have_keys_by_moves(kuhn: games.Tree) -> None:
+    bare = games.compile_game(games.kuhn()._replace(summary=None))
+    assert torch.equal(bare.summary, torch.tensor([[2, len(name) - 1, 0, 0] for name in bare.names]))
+    first, second = (infoset_keys(tree, 0).unique(return_inverse=True)[1] for tree in (kuhn, bare))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_an_epoch_on_the_gpu(kuhn: games.Tree) -> None:
+    """Everything stays there, and the first policy's games are those of the CPU."""
+    there = games.move(kuhn, device="cuda")
+    points = decisions(there)
+    state = armac.init(there, points, random.key(1).cuda(), TINY)
+    state, info = armac.epoch(there, points, state, TINY)
+    assert {x.device.type for x in pytree.tree_leaves((state, info))} == {"cuda"}
+    here = trained(kuhn, TINY, epochs=1)[1]
+    assert torch.equal(info.games.history.cpu(), here.games.history)
+    torch.testing.assert_close(info.q.cpu(), here.q, atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.slow
 def test_it_learns_kuhn(kuhn: games.Tree) -> None:
-    """60 epochs come below a tenth of uniform play's 11/24 for two keys; a run without its critic does not."""
+    """60 epochs come below a fifth of uniform play's 11/24 for two keys, and lambda follows which policy is better;
+    without a critic they do not."""
+    settings = armac.Settings(hidden=(32, 32), games=8192, critic_games=4096)
     points = decisions(kuhn)
-    settings = armac.Settings(hidden=(32, 32), games=8192, critic_games=4096, warmup=200)
-    for seed in (0, 1):
-        state = armac.init(kuhn, points, random.key(seed), settings)
-        for _ in range(60):
-            state, _ = armac.epoch(kuhn, points, state, settings)
+
+    def left(seed: int, told: armac.Settings) -> tuple[float, Tensor]:
+        state, info = trained(kuhn, told, epochs=60, seed=seed)
         policy = armac.average_policy(kuhn, points, state.nets).double()
-        assert float(games.exploitability(kuhn, policy)) < 0.1
+        return float(games.exploitability(kuhn, policy)), info.lam
+
+    for seed in (0, 1):
+        gap, lam = left(seed, settings)
+        assert gap < 0.09
+        assert float(lam.max()) > 0.1
+    assert left(0, settings._replace(critic_steps=0))[0] > 0.09
