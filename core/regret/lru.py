@@ -35,8 +35,9 @@ class Move(NamedTuple):
 def find(stored: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     """Where key [*B, n] is among stored [*B, C], ascending: the first slot that is not below it, int64 in [0, C], and
     whether it is there, bool."""
-    # A copy in rows of its own is contiguous, as bisection wants, under vmap too: `contiguous` and `cat` are not always.
-    slot = torch.searchsorted(stored.clone(memory_format=torch.contiguous_format), key.clone(memory_format=torch.contiguous_format))
+    # Under vmap, bisection copies what only one of the two has no lanes of, and warns: so both are given the other's.
+    lanes, rows = torch.zeros_like(stored[..., :1]), torch.zeros_like(key[..., :1])
+    slot = torch.searchsorted(stored + rows, key + lanes)
     return slot, (torch.gather(stored, -1, slot.clamp(max=stored.shape[-1] - 1)) == key) & (key < EMPTY)
 
 

@@ -224,6 +224,20 @@ def trained(
     return state, info
 
 
+def test_seeds_may_be_lanes(kuhn: games.Tree) -> None:
+    """Two runs in one program are the two runs, but for the order of sums."""
+    points, keys = decisions(kuhn), random.split(random.key(3), 2)
+    start = [armac.init(kuhn, points, key, TINY) for key in keys]
+    both = torch.func.vmap(lambda state: armac.epoch(kuhn, points, state, TINY)[0])(
+        pytree.tree_map(lambda *x: torch.stack(x), *start)
+    )
+    for i, state in enumerate(start):
+        for lane, alone in zip(
+            pytree.tree_leaves(both), pytree.tree_leaves(armac.epoch(kuhn, points, state, TINY)[0]), strict=True
+        ):
+            torch.testing.assert_close(lane[i], alone, atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.parametrize("mode", ["soft", "gumbel"])
 def test_the_temperature_counts_where_bins_are_mixed_or_drawn(kuhn: games.Tree, mode: output.Mode) -> None:
     """What a scheduler says that is no longer indifferent depends on it; the best bin does not."""
@@ -259,6 +273,7 @@ def test_games_without_a_summary_have_keys_by_moves(kuhn: games.Tree) -> None:
     assert torch.equal(first, second)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_an_epoch_on_the_gpu(kuhn: games.Tree) -> None:
     """Everything stays there, and the first policy's games are those of the CPU."""
