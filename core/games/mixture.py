@@ -133,7 +133,7 @@ def _learn_bins(
     seen, worth = kinds[settings.utility](state.utility, each, bins=settings.bins, **options)
     worth, learner = torch.where(mine.unsqueeze(-1), worth, 0).sum(0), state.meta
     for part in torch.arange(len(own), device=own.device).chunk(settings.meta_steps):
-        learner = meta.meta_regret_steps(
+        learner = meta.meta_regret_step(
             learner,
             own[part],
             worth[part],

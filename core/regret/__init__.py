@@ -10,7 +10,6 @@ from armfold.core.regret.meta import (
     meta_regret_probs,
     meta_regret_stats,
     meta_regret_step,
-    meta_regret_steps,
 )
 from armfold.core.regret.mix import Mixed, MixingStats, mix_policies, mixing_stats
 from armfold.core.regret.output import (
@@ -91,7 +90,6 @@ __all__ = [
     "meta_regret_probs",
     "meta_regret_stats",
     "meta_regret_step",
-    "meta_regret_steps",
     "mix_policies",
     "mixing_stats",
     "output_to_lambda",

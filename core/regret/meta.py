@@ -95,38 +95,6 @@ def meta_regret_step(
     key: Tensor,
     utility: Tensor,
     *,
-    decay: Scalar = 0.995,
-    util_clip: Scalar = 5.0,
-    regret_clip: Scalar = 10.0,
-    regret_min: Scalar = 0.0,
-    initial_regret: Scalar = 0.0,
-    smoothing_factor: Scalar = 1e-6,
-    evict: int = 100,
-) -> MetaRegret:
-    """One state of each lane, key int64 [*B], learns from the utility [*B, K] of every one of its bins.
-
-    Utilities are clipped to [-util_clip, util_clip] and smoothed, decay * old + (1 - decay) * new. A bin's regret
-    grows by its smoothed utility less the mean of them as played, and is clipped to [regret_min, regret_clip]. decay 0,
-    util_clip and regret_clip inf, and regret_min -inf turn these off: then the largest regret after T steps is at most
-    U sqrt(K T), for utilities that span U at every step, and a smoothing_factor of 0 (Cesa-Bianchi and Lugosi 2006,
-    corollary 2.1, with p = 2). All these are numbers or tensors [*B].
-
-    A new state starts with smoothed utilities 0 and regrets initial_regret; where the store is full, the `evict` >= 0
-    states that were learned of longest ago go. With 0 none goes, and what is new stays out. Utilities that are not
-    finite, keys out of range and states that stay out change nothing: `faults` counts them. Raises ValueError for
-    tunables out of range.
-    """
-    rule = _Rule(decay, util_clip, regret_clip, regret_min, initial_regret, smoothing_factor, evict)
-    check_shape("key", key, state.clock.shape)
-    check_shape("utility", utility, (*key.shape, state.regret.shape[-1]))
-    return _learn(state, key.unsqueeze(-1), utility.unsqueeze(-2), None, rule)
-
-
-def meta_regret_steps(
-    state: MetaRegret,
-    key: Tensor,
-    utility: Tensor,
-    *,
     valid: Tensor | None = None,
     decay: Scalar = 0.995,
     util_clip: Scalar = 5.0,
@@ -136,15 +104,29 @@ def meta_regret_steps(
     smoothing_factor: Scalar = 1e-6,
     evict: int = 100,
 ) -> MetaRegret:
-    """`meta_regret_step` for n <= C rows of each lane at once: key int64 [*B, n], utility [*B, n, K].
+    """One state of each lane, key int64 [*B], learns from the utility [*B, K] of every one of its bins; or n <= C rows
+    of each lane at once do: key [*B, n], utility [*B, n, K].
 
-    valid bool [*B, n], or None: all; other rows are passed over. Rows of one state are averaged, and the state takes
-    one step with their mean: known states first, then new ones, each in order of first appearance. What takes a step
-    is not evicted by the same call: fewer than `evict` states go where no others are left. Raises ValueError for more
-    than C rows.
+    Utilities are clipped to [-util_clip, util_clip] and smoothed, decay * old + (1 - decay) * new. A bin's regret
+    grows by its smoothed utility less the mean of them as played, and is clipped to [regret_min, regret_clip]. decay 0,
+    util_clip and regret_clip inf, and regret_min -inf turn these off: then the largest regret after T steps is at most
+    U sqrt(K T), for utilities that span U at every step, and a smoothing_factor of 0 (Cesa-Bianchi and Lugosi 2006,
+    corollary 2.1, with p = 2). All these are numbers or tensors [*B].
+
+    Rows of one state are averaged, and the state takes one step with their mean: known states first, then new ones,
+    each in order of first appearance. valid bool, of key's shape, or None: all; other rows are passed over.
+
+    A new state starts with smoothed utilities 0 and regrets initial_regret; where the store is full, the `evict` >= 0
+    states that were learned of longest ago go, but for those that take a step now: fewer go where no others are left.
+    With 0 none goes, and what is new stays out. Utilities that are not finite, keys out of range and states that stay
+    out change nothing: `faults` counts them. Raises ValueError for tunables out of range and for more than C rows.
     """
     rule = _Rule(decay, util_clip, regret_clip, regret_min, initial_regret, smoothing_factor, evict)
-    return _learn(state, key, utility, valid, rule)
+    if key.ndim > state.clock.ndim:
+        return _learn(state, key, utility, valid, rule)
+    check_shape("key", key, state.clock.shape)
+    check_shape("utility", utility, (*key.shape, state.regret.shape[-1]))
+    return _learn(state, key.unsqueeze(-1), utility.unsqueeze(-2), None if valid is None else valid.unsqueeze(-1), rule)
 
 
 def meta_regret_stats(state: MetaRegret, *, smoothing_factor: Scalar = 1e-6) -> MetaRegretStats:

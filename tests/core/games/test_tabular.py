@@ -214,7 +214,7 @@ def test_meta_learner_is_that_of_stores_of_states() -> None:
             state, stats = step(game, state, variant="meta")
             gap = torch.zeros(count, dtype=torch.float64).index_add(0, own.key, stats.advantage[: len(own.legal)])
             utility = gap[:, None] * torch.tensor(BINS, dtype=torch.float64)
-            store = meta.meta_regret_steps(store, torch.arange(count), utility, **off)
+            store = meta.meta_regret_step(store, torch.arange(count), utility, **off)
         torch.testing.assert_close(store.regret, state.learners[0].meta)
         probs = meta.meta_regret_probs(store, torch.arange(count), smoothing_factor=0.0)
         torch.testing.assert_close((probs * torch.tensor(BINS, dtype=torch.float64)).sum(-1), state.learners[0].said)

@@ -15,7 +15,7 @@ from armfold.core import random
 from armfold.core.check import ShapeError
 from armfold.core.regret import meta_regret_init, meta_regret_probs, meta_regret_stats, meta_regret_step
 from armfold.core.regret.lru import EMPTY
-from armfold.core.regret.meta import MetaRegret, meta_regret_steps
+from armfold.core.regret.meta import MetaRegret
 from armfold.shell.store import checkpoint
 from tests.purity import check_pure, same_bits
 
@@ -119,7 +119,7 @@ def test_the_store_is_an_ordered_dictionary(capacity: int, evict: int, calls: li
     for rows in calls:
         key, valid = (torch.tensor([r[i] for r in rows], dtype=d) for i, d in ((0, torch.int64), (2, torch.bool)))
         utility = torch.tensor([r[1] for r in rows], dtype=torch.float64).reshape(-1, BINS)
-        state = meta_regret_steps(state, key, utility, valid=valid, evict=evict, **RULE)
+        state = meta_regret_step(state, key, utility, valid=valid, evict=evict, **RULE)
         model.steps(rows)
         got = held(state)
         assert len(got) <= capacity
@@ -134,7 +134,7 @@ def test_a_large_store_keeps_what_a_dictionary_keeps() -> None:
     state, model = store(capacity=300, dtype=torch.float32), Model(300, 40, **RULE)
     for i in range(4):
         key, utility = data(i, 250, among=900)
-        state = meta_regret_steps(state, key, utility.float(), evict=40, **RULE)
+        state = meta_regret_step(state, key, utility.float(), evict=40, **RULE)
         model.steps([(k, u, True) for k, u in zip(key.tolist(), utility.tolist())])
         got = held(state)
         assert sorted(got, key=lambda k: got[k][0]) == list(model.states)
@@ -156,7 +156,7 @@ def test_many_rows_are_single_steps_one_after_another(seed: int) -> None:
         one = state
         for k in order:
             one = meta_regret_step(one, torch.tensor(k), utility[key == k].double().mean(0).float(), evict=1)
-        state = meta_regret_steps(state, key, utility, evict=1)
+        state = meta_regret_step(state, key, utility, evict=1)
         assert same(state, one)
 
 
@@ -166,15 +166,15 @@ def test_what_a_call_updates_is_there_after_it(seed: int, evict: int) -> None:
     state = store(2, capacity=6)
     for i in range(3):
         key, utility = data(11 * seed + i, 2, 6)
-        state = meta_regret_steps(state, key, utility, evict=evict)
+        state = meta_regret_step(state, key, utility, evict=evict)
         for lane in range(2):
             assert set(key[lane].tolist()) <= set(held(MetaRegret(*(x[lane] for x in state))))
 
 
 def test_without_eviction_a_full_store_stays() -> None:
-    first = meta_regret_steps(store(), *data(0, 6, among=10**9), evict=0)
+    first = meta_regret_step(store(), *data(0, 6, among=10**9), evict=0)
     key, utility = data(1, 6, among=10**9)
-    again = meta_regret_steps(first, torch.cat((first.key[:2], key[:4])), utility, evict=0)
+    again = meta_regret_step(first, torch.cat((first.key[:2], key[:4])), utility, evict=0)
     assert torch.equal(again.key, first.key)
     assert int(again.faults) == 4
     assert int(again.clock) == 8
@@ -184,7 +184,7 @@ def test_without_eviction_a_full_store_stays() -> None:
 
 @pytest.mark.parametrize("wrong", ["nan", "inf", "negative key", "key of the empty slot"])
 def test_what_cannot_be_learned_from_changes_nothing(wrong: str) -> None:
-    state = meta_regret_steps(store(3), *data(0, 3, 4))
+    state = meta_regret_step(store(3), *data(0, 3, 4))
     key, utility = data(1, 3)
     if wrong in ("nan", "inf"):
         utility[1, 2] = {"nan": NAN, "inf": -INF}[wrong]
@@ -200,10 +200,10 @@ def test_rows_that_only_fill_up_are_no_faults() -> None:
     state, (key, utility) = store(), data(0, 4)
     utility[3] = NAN
     valid = torch.tensor([True, True, True, False])
-    after = meta_regret_steps(state, key, utility, valid=valid)
-    assert same(after, meta_regret_steps(state, key[:3], utility[:3]))
+    after = meta_regret_step(state, key, utility, valid=valid)
+    assert same(after, meta_regret_step(state, key[:3], utility[:3]))
     assert int(after.faults) == 0
-    assert same(meta_regret_steps(after, key[:0], utility[:0]), after)
+    assert same(meta_regret_step(after, key[:0], utility[:0]), after)
 
 
 # ---------------------------------------------------------------- what is played
@@ -212,7 +212,7 @@ def test_rows_that_only_fill_up_are_no_faults() -> None:
 def test_known_states_are_regret_matched_and_others_uniform() -> None:
     state = store(2, capacity=9)
     for i in range(3):
-        state = meta_regret_steps(state, *data(i, 2, 9, among=9))
+        state = meta_regret_step(state, *data(i, 2, 9, among=9))
     probs = meta_regret_probs(state, torch.cat((state.key, torch.tensor([[99, -1, EMPTY]] * 2)), -1))
     torch.testing.assert_close(probs[:, -3:], torch.full_like(probs[:, -3:], 1 / 3))
     assert (state.key == torch.arange(9)).all()
@@ -239,12 +239,12 @@ def test_tunables_may_differ_by_lane() -> None:
     state, (key, utility) = store(3), data(0, 3, 5)
     swept = {name: torch.tensor(v, dtype=torch.float64) for name, v in values.items()}
     for i in range(3):
-        state = meta_regret_steps(state, key.roll(i, -1), utility, **swept)
+        state = meta_regret_step(state, key.roll(i, -1), utility, **swept)
     for lane in range(3):
         own = {name: v[lane] for name, v in values.items()}
         alone = store()
         for i in range(3):
-            alone = meta_regret_steps(alone, key[lane].roll(i, -1), utility[lane], **own)
+            alone = meta_regret_step(alone, key[lane].roll(i, -1), utility[lane], **own)
         assert same(MetaRegret(*(x[lane] for x in state)), alone)
 
 
@@ -256,7 +256,7 @@ def test_regrets_and_smoothed_utilities_stay_bounded(seed: int, scale: float, de
     for i in range(3):
         key, utility = data(3 * seed + i, 2, 6, among=4)
         utility = scale * (utility.sign() if extreme else utility.clamp(-1, 1)).float()
-        state = meta_regret_steps(state, key, utility, decay=decay)
+        state = meta_regret_step(state, key, utility, decay=decay)
     assert ((state.regret >= 0) & (state.regret <= 10)).all()
     assert (state.utility.abs() <= 5 * (1 + 1e-6)).all()
     assert torch.isfinite(meta_regret_probs(state, state.key)).all()
@@ -300,7 +300,7 @@ def test_regret_stays_below_the_bound_of_regret_matching(bins: int, floor: float
         now = torch.stack((utility[:, t], 1 - utility[:, -1 - t]), 1)
         now[-2:] = (probs[-2:] < probs[-2:].amax(-1, keepdim=True)).double()
         now[-1:] = (probs[-1:] == probs[-1:].amin(-1, keepdim=True)).double()
-        state = meta_regret_steps(state, key, now, evict=0, **rule)
+        state = meta_regret_step(state, key, now, evict=0, **rule)
         earned, played = earned + now, played + (probs * now).sum(-1)
         regret = earned - played.unsqueeze(-1)
         assert (regret <= math.sqrt(bins * (t + 1)) + 1e-9).all()
@@ -319,7 +319,7 @@ def test_the_figures_are_those_of_the_states() -> None:
     nothing = meta_regret_stats(state)
     assert all(not x.any() for x in nothing)
     for i in range(5):
-        state = meta_regret_steps(state, *data(i, 2, 3), evict=2)
+        state = meta_regret_step(state, *data(i, 2, 3), evict=2)
     got = meta_regret_stats(state)
     for lane in range(2):
         states = held(MetaRegret(*(x[lane] for x in state)))
@@ -341,7 +341,7 @@ def test_a_run_that_was_split_goes_on_to_the_last_bit(tmp_path: Path) -> None:
             checkpoint.save(tmp_path, parts._asdict(), {})
             parts = MetaRegret(**checkpoint.load(tmp_path)[0])
         key, utility = data(i, 2, 5)
-        whole, parts = (meta_regret_steps(x, key, utility.float(), evict=3) for x in (whole, parts))
+        whole, parts = (meta_regret_step(x, key, utility.float(), evict=3) for x in (whole, parts))
     assert (whole.evicted > 0).all()
     assert same(whole, parts)
 
@@ -349,14 +349,14 @@ def test_a_run_that_was_split_goes_on_to_the_last_bit(tmp_path: Path) -> None:
 def filled(*batch: int) -> MetaRegret:
     state = store(*batch)
     for i in range(2):
-        state = meta_regret_steps(state, *data(i, *batch, 5), evict=2)
+        state = meta_regret_step(state, *data(i, *batch, 5), evict=2)
     return state
 
 
 FUNCTIONS = {
     "step": lambda state, key, utility: meta_regret_step(state, key[..., 0], utility[..., 0, :], evict=2),
-    "steps": lambda state, key, utility: meta_regret_steps(state, key, utility, valid=utility[..., 0] < 1, evict=2),
-    "steps without eviction": lambda state, key, utility: meta_regret_steps(state, key, utility, evict=0),
+    "steps": lambda state, key, utility: meta_regret_step(state, key, utility, valid=utility[..., 0] < 1, evict=2),
+    "steps without eviction": lambda state, key, utility: meta_regret_step(state, key, utility, evict=0),
     "probs": lambda state, key, utility: (meta_regret_probs(state, key), meta_regret_probs(state, key[..., 0])),
     "stats": lambda state, key, utility: meta_regret_stats(state),
 }
@@ -387,11 +387,11 @@ def test_no_lanes_at_all(name: str) -> None:
 def test_wrong_shapes_are_named() -> None:
     state, (key, utility) = store(2), data(0, 2, 4)
     for call, complaint in (
-        (lambda: meta_regret_steps(state, key.int(), utility), r"key must be int64 .* got torch.int32 \(2, 4\)"),
-        (lambda: meta_regret_steps(state, key[0], utility), r"key must be int64 .* got torch.int64 \(4,\)"),
-        (lambda: meta_regret_steps(state, key, utility[..., :2]), r"utility .* \(2, 4, 3\), got \(2, 4, 2\)"),
-        (lambda: meta_regret_steps(state, key, utility, valid=key), r"valid must be bool \(2, 4\), got torch.int64"),
-        (lambda: meta_regret_step(state, key, utility), r"key must have shape \(2,\), got \(2, 4\)"),
+        (lambda: meta_regret_step(state, key.int(), utility), r"key must be int64 .* got torch.int32 \(2, 4\)"),
+        (lambda: meta_regret_step(state, key[0], utility), r"key must have shape \(2,\), got \(4,\)"),
+        (lambda: meta_regret_step(state, key, utility[..., :2]), r"utility .* \(2, 4, 3\), got \(2, 4, 2\)"),
+        (lambda: meta_regret_step(state, key, utility, valid=key), r"valid must be bool \(2, 4\), got torch.int64"),
+        (lambda: meta_regret_step(state, key, utility[:, 0]), r"utility must have shape \(2, 4, 3\), got \(2, 3\)"),
         (lambda: meta_regret_step(state, key[:, 0], utility), r"utility must have shape \(2, 3\), got \(2, 4, 3\)"),
         (
             lambda: meta_regret_probs(state, key[:1]),
@@ -418,12 +418,12 @@ def test_wrong_shapes_are_named() -> None:
 )
 def test_tunables_out_of_range_are_named(tunables: dict, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        meta_regret_steps(store(), *data(0, 4), **tunables)
+        meta_regret_step(store(), *data(0, 4), **tunables)
 
 
 def test_more_rows_than_capacity_and_empty_stores_are_refused() -> None:
     with pytest.raises(ValueError, match="key has 7 rows for a store of capacity 6"):
-        meta_regret_steps(store(), *data(0, 7))
+        meta_regret_step(store(), *data(0, 7))
     with pytest.raises(ValueError, match="capacity must be an integer >= 1, got 0"):
         store(capacity=0)
     with pytest.raises(ValueError, match="bins must be an integer >= 1, got 0"):

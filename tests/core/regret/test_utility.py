@@ -23,7 +23,7 @@ from armfold.core.regret import (
     immediate,
     meta_regret_init,
     meta_regret_probs,
-    meta_regret_steps,
+    meta_regret_step,
     utility_init,
 )
 from armfold.core.regret.window import Window, window_init, window_mean, window_push
@@ -120,7 +120,7 @@ def test_the_meta_learner_learns_from_advantages_to_play_the_better_policy() -> 
     state, learned, key = plain(), meta_regret_init(random.key(0)), torch.tensor([4, 9])
     for _ in range(50):
         state, utility = advantage(state, Moves(actor, regret, values=values))
-        learned = meta_regret_steps(learned, key, utility)
+        learned = meta_regret_step(learned, key, utility)
     lam = (meta_regret_probs(learned, key) * LAM).sum(-1)
     assert lam[0] > 0.85
     assert lam[1] < 0.15
@@ -173,7 +173,7 @@ def test_actions_that_cannot_be_played_give_nan_and_no_lesson(wrong: str) -> Non
     d = d._replace(action=torch.tensor([action]), propensity=torch.tensor([propensity], dtype=torch.float64))
     _, utility = immediate(plain(), d)
     assert utility.isnan().all()
-    learned = meta_regret_steps(meta_regret_init(random.key(0)), torch.tensor([3]), utility)
+    learned = meta_regret_step(meta_regret_init(random.key(0)), torch.tensor([3]), utility)
     assert (int(learned.clock), int(learned.faults)) == (0, 1)
 
 
