@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import matplotlib.figure
 import pytest
 
 from armfold.shell import cli
-from armfold.shell.store import checkpoint
-from tests.shell.helpers import files
+from tests.shell.helpers import files, stopped_after
 
 SCRIPT = Path(sys.executable).parent / "armfold"
 
@@ -106,22 +106,34 @@ def check_refused_untouched(
     assert [path.name for path in place.iterdir()] == ["full"]
 
 
+def check_shown_again(done: Done, said: str, capsys: pytest.CaptureFixture[str]) -> matplotlib.figure.Figure:
+    """That `armfold show` says what a run said, `said`, and writes what it reports as it was, but for the picture;
+    which is what this returns."""
+    figures, save, before = [], matplotlib.figure.Figure.savefig, files(done.folder)
+
+    def keep(figure: Any, *arguments: Any, **options: Any) -> None:
+        figures.append(figure)
+        save(figure, *arguments, **options)
+
+    for name in ("exploitability.png", "summary.csv", "records.jsonl"):
+        (done.folder / name).unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matplotlib.figure.Figure, "savefig", keep)
+        assert armfold_command("show", done.folder) == 0
+    assert capsys.readouterr().out == said
+    after = files(done.folder)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert changed <= {"exploitability.png"}
+    (figure,) = figures
+    return figure
+
+
 # Stopped
 
 
 def broken_off(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException, *argv: object) -> int:
     """`armfold ARGV`, stopped by `error` once it has written `after` checkpoints."""
-    saved, save = 0, checkpoint.save
-
-    def save_and_stop(*arguments: Any, **options: Any) -> None:
-        nonlocal saved
-        save(*arguments, **options)
-        saved += 1
-        if saved == after:
-            raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", save_and_stop)
+    with stopped_after(monkeypatch, after, error):
         return armfold_command(*argv)
 
 

@@ -1,7 +1,8 @@
 """What the tests of the shell share: short eager runs, comparison bit for bit, broken runs, listening wrappers."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +62,23 @@ class Interruption(BaseException):
     """What stops a run on purpose: like KeyboardInterrupt, nothing that is there to handle errors may swallow it."""
 
 
+@contextlib.contextmanager
+def stopped_after(monkeypatch: pytest.MonkeyPatch, saves: int, error: BaseException) -> Iterator[None]:
+    """Within it, whoever has written so many checkpoints is stopped by `error`."""
+    saved, save = 0, checkpoint.save
+
+    def save_and_stop(*args: Any, **kwargs: Any) -> None:
+        nonlocal saved
+        save(*args, **kwargs)
+        saved += 1
+        if saved == saves:
+            raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_and_stop)
+        yield
+
+
 def break_off(
     monkeypatch: pytest.MonkeyPatch,
     folder: Path,
@@ -70,19 +88,8 @@ def break_off(
     **options: Any,
 ) -> None:
     """A run of `go` into `folder` that checkpoints wherever it can and stops when it has saved `after` times."""
-    saved, save = 0, checkpoint.save
-
-    def save_and_stop(*args: Any, **kwargs: Any) -> None:
-        nonlocal saved
-        save(*args, **kwargs)
-        saved += 1
-        if saved == after:
-            raise Interruption
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", save_and_stop)
-        with pytest.raises(Interruption):
-            go(*arguments, checkpoint=folder, checkpoint_every=1e-9, **options)
+    with stopped_after(monkeypatch, after, Interruption()), pytest.raises(Interruption):
+        go(*arguments, checkpoint=folder, checkpoint_every=1e-9, **options)
 
 
 def files(folder: Path) -> dict[str, bytes]:

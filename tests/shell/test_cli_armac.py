@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import pytest
 import yaml
 
@@ -31,6 +30,7 @@ from tests.shell.commands import (
     broken_off,
     check_refused,
     check_refused_untouched,
+    check_shown_again,
     kill_when,
     read_csv,
     run_to_end,
@@ -118,24 +118,8 @@ def test_the_table_is_printed(done: Done) -> None:
     assert done.stderr == ""
 
 
-def test_show_shows_a_run_again_and_draws_its_curves(
-    done: Done, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    figures, save, before = [], matplotlib.figure.Figure.savefig, files(done.folder)
-
-    def keep(figure: Any, *arguments: Any, **options: Any) -> None:
-        figures.append(figure)
-        save(figure, *arguments, **options)
-
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", keep)
-    for name in ("exploitability.png", "summary.csv", "records.jsonl"):
-        (done.folder / name).unlink()
-    assert armfold_command("show", done.folder) == 0
-    assert capsys.readouterr().out == done.stdout.partition("replays:")[0]
-    after = files(done.folder)
-    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    assert changed <= {"exploitability.png"}
-    upper, lower = figures[0].axes
+def test_show_shows_a_run_again_and_draws_its_curves(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
+    upper, lower = check_shown_again(done, done.stdout.partition("replays:")[0], capsys).axes
     assert upper.get_yscale() == "log"
     *_, mean = read_csv(done.folder / "summary.csv")
     ends = {line.get_label(): float(line.get_ydata()[-1]) for line in upper.get_lines()}

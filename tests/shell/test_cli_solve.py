@@ -9,7 +9,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import pytest
 
 from armfold.core import games
@@ -25,6 +24,7 @@ from tests.shell.commands import (
     broken_off,
     check_refused,
     check_refused_untouched,
+    check_shown_again,
     kill_when,
     read_csv,
     run_to_end,
@@ -103,26 +103,9 @@ def test_the_table_is_printed(done: Done) -> None:
     assert done.stderr == ""
 
 
-def test_show_shows_a_run_again_and_draws_its_curves(
-    done: Done, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    figures, save, before = [], matplotlib.figure.Figure.savefig, files(done.folder)
-
-    def keep(figure: Any, *arguments: Any, **options: Any) -> None:
-        figures.append(figure)
-        save(figure, *arguments, **options)
-
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", keep)
-    for name in ("exploitability.png", "summary.csv", "records.jsonl"):
-        (done.folder / name).unlink()
-    assert armfold_command("show", done.folder) == 0
-    assert capsys.readouterr().out == done.stdout
-    after = files(done.folder)
-    assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} <= {
-        "exploitability.png"
-    }
-    assert after["exploitability.png"][:8] == b"\x89PNG\r\n\x1a\n"
-    (axes,) = figures[0].axes
+def test_show_shows_a_run_again_and_draws_its_curves(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
+    (axes,) = check_shown_again(done, done.stdout, capsys).axes
+    assert (done.folder / "exploitability.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert {*ALGOS} <= lines.keys()
