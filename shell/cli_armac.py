@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from armfold.core.games import Tree, exploitability, uniform
 from armfold.core.regret import KMeans
 from armfold.shell.config_armac import parse, settings
 from armfold.shell.describe import describe
-from armfold.shell.games import find_again, find_tree
+from armfold.shell.games import find_again, find_tree, fingerprint
 from armfold.shell.run import compare
 from armfold.shell.run.armac import Job, prepare, replay_path, run_job
 from armfold.shell.run.training import Trained, load, save
 from armfold.shell.store.clusters import read_clusters, write_clusters
-from armfold.shell.store.files import check_writable
+from armfold.shell.store.files import check_writable, find_place
 from armfold.shell.store.policies import write_policy
 from armfold.shell.view.armac import draw_training, print_training
 from armfold.shell.view.console import log_to_terminal
@@ -46,9 +47,7 @@ def armac(argv: list[str]) -> None:
         threads=config.threads,
         replay_games=config.replay_games,
     )
-    csv = config.csv and config.csv.resolve()  # not a link, which the file would replace
-    if csv is not None:
-        check_writable("csv", csv)
+    csv = find_place("csv", config.csv)
     if cluster_file is not None and not cluster_file.is_file():
         check_writable("cluster_file", cluster_file)
     replay = _replay_folder(config, folder)
@@ -65,8 +64,7 @@ def armac(argv: list[str]) -> None:
     _write(folder, job, trained, cluster_file)
     _report(folder, job.tree, trained, identity, csv=csv, quiet=config.quiet)
     if replay is not None and not config.quiet:
-        paths = " ".join(str(replay_path(replay, seed)) for seed in trained)
-        print(f"replays: armfold replay verify --tolerance {config.replay_tolerance:g} {paths}")
+        print(f"replays: {_verify_command(config.replay_tolerance, (replay_path(replay, seed) for seed in trained))}")
 
 
 def _replay_folder(config: Any, folder: Path) -> Path | None:
@@ -79,6 +77,11 @@ def _replay_folder(config: Any, folder: Path) -> Path | None:
             f"replay_dir {config.replay_dir} has files of a run {folder.name} already: give --out another name"
         )
     return place
+
+
+def _verify_command(tolerance: float, paths: Iterable[Path]) -> str:
+    """What to type to have replays verified."""
+    return shlex.join(["armfold", "replay", "verify", "--tolerance", f"{tolerance:g}", *map(str, paths)])
 
 
 def _cluster_file(config: Any) -> Path | None:
@@ -108,7 +111,7 @@ def _identity(config: Any, job: Job) -> dict[str, Any]:
     }
     told = {name: _plain(value) for name, value in job.settings._asdict().items()}
     replay_dir = config.replay_dir and str(config.replay_dir)
-    facts = {"rules": job.facts(0).rules, "clusters": describe(job.clusters), "replay_dir": replay_dir}
+    facts = {"rules": fingerprint(job.tree), "clusters": describe(job.clusters), "replay_dir": replay_dir}
     return {"algos": ["armac"], **own, "seeds": list(job.seeds), **facts, "settings": told}
 
 

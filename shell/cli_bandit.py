@@ -17,7 +17,7 @@ from armfold.shell.run.decisions import log_decisions
 from armfold.shell.run.hosted import simulate_hosted
 from armfold.shell.run.hosts import Hosting, check_host
 from armfold.shell.run.result import Result, tabulate
-from armfold.shell.store.files import check_writable
+from armfold.shell.store.files import find_place
 from armfold.shell.toml import to_toml
 from armfold.shell.view.console import log_to_terminal
 from armfold.shell.view.dashboard import Dashboard
@@ -50,9 +50,7 @@ def bandit(argv: list[str]) -> None:
     for name, learner in learners.items():  # errors that a few steps show come before anything is written
         _simulate(config, name, learner, env, steps=min(config.steps, 4), runs=min(config.runs, 64), compile="off")
     console = log_to_terminal(verbose=config.verbose or config.profile, quiet=config.quiet)
-    csv = config.csv and config.csv.resolve()  # not a link, which the file would replace
-    if csv is not None:
-        check_writable("csv", csv)
+    csv = find_place("csv", config.csv)
     compare.open_folder(folder, identity, resume=config.resume)
     results = _compare(config, learners, env, folder, console)
     _log_steps(config, folder, learners, env)

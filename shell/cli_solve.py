@@ -1,6 +1,7 @@
 """The `armfold solve` command."""
 
 import dataclasses
+import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from armfold.shell.run import compare
 from armfold.shell.run.solution import Solution, load, save
 from armfold.shell.run.solve import solve as run
 from armfold.shell.run.solvers import SAMPLED
-from armfold.shell.store.files import check_writable
+from armfold.shell.store.files import find_place
 from armfold.shell.store.policies import write_policy
 from armfold.shell.view.console import log_to_terminal
 from armfold.shell.view.solve import draw_solutions, print_game, print_solutions
@@ -91,9 +92,7 @@ def solve(argv: list[str]) -> None:
     same = {name: getattr(config, name) for name in _TOLD} | {"dtype": getattr(torch, config.dtype)}
     for name in algos:  # errors that an iteration shows come before anything is written
         run(tree, algo=name, **{**same, "iterations": min(config.iterations, 1), "compile": "off", "progress": False})
-    csv = config.csv and config.csv.resolve()  # not a link, which the file would replace
-    if csv is not None:
-        check_writable("csv", csv)
+    csv = find_place("csv", config.csv)
     identity = {**{name: getattr(config, name) for name in _KEPT}, "algos": algos, "rules": fingerprint(tree)}
     compare.open_folder(folder, identity, resume=config.resume)
     solutions = {}
@@ -123,8 +122,9 @@ def is_game(text: str) -> bool:
 
 
 def no_game(text: str) -> ValueError:
-    """An error that says that this is neither a folder nor a game, with the nearest game."""
-    return ValueError(f"{text} is not a run folder: {suggest('game', text.partition('(')[0].strip(), GAMES)}")
+    """An error that says that this is neither a folder nor a game, with a game of nearly that name."""
+    near = difflib.get_close_matches(text.partition("(")[0].strip(), GAMES, n=1)
+    return ValueError(f"there is no folder {text}" + (f": did you mean the game {near[0]!r}?" if near else ""))
 
 
 def show_game(text: str, *, max_histories: int) -> None:

@@ -3,49 +3,62 @@
 docs/seeds.md has every key of the seed's configuration and where it goes.
 """
 
+import contextlib
 import dataclasses
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import yaml
 
+from armfold.core.check import check_number
 from armfold.core.games.armac import Lambda, Settings
 from armfold.shell.choose import convert, suggest
-from armfold.shell.config_seed import COUNT, KEYS, OPTIONS, SWITCHES, Said, derive, flatten, translate
+from armfold.shell.config_seed import COUNT, KEYS, OPTIONS, SWITCHES, derive, flatten, spare_temperatures, translate
 from armfold.shell.options_armac import CLASSES, DEFAULTS, GROUPS, Config, Options, kinds
 from armfold.shell.words import find_flag, flags, read_words, refuse_flags
-
-
-class _File(NamedTuple):
-    """What a configuration file says."""
-
-    name: str
-    values: Mapping[str, Any]  # by its keys
-    said: Said  # the options that they say by themselves
 
 
 def parse(argv: list[str]) -> tuple[Any, list[str]]:
     """The configuration that the words of a command line say, and remarks on its file. Raises ValueError for a file
     that cannot be used, words that cannot be read, and flags that would change nothing."""
     path = find_flag(argv, "config")
-    file = _File("", {}, {}) if path is None else _read(Path(path))
-    start = _make({option: value for option, (_, value) in file.said.items()})
-    config = read_words(Config, args=argv, default=start, prog="armfold armac", description=Options.__doc__)
+    file = {} if path is None else _read(Path(path))
     typed = {option.removeprefix("no_") for option in flags(argv).values()}
-    options = _flat(config)
-    found, mute = derive(file.values, file.said, options, typed)
-    config = _make(options | found)
+    config, derived = _resolve(argv, path, file, typed)
     settings(config)  # what is no lambda at all is said first
-    idle = _idle(config)
-    if found.get("lambda", "learned") != "learned":
-        del idle["init_lambda"]  # which the file made lambda
+    made_of = {"init_lambda"} if derived.get("lambda", "learned") != "learned" else set()  # a fixed lambda
+    idle = {option: reason for option, reason in _idle(config).items() if option not in made_of}
     refuse_flags(argv, idle)
-    mute += [key for key in file.values if (name := _option(key)) in idle and name not in typed and key not in mute]
-    return config, [_remark(file.name, mute, verbose=config.verbose)] if mute else []
+    spare = spare_temperatures(config.scheduler.mode)
+    lost = [key for key in file if _option(key) in idle or key in spare]
+    return config, [_remark(Path(path).name, lost, verbose=config.verbose)] if path and lost else []
+
+
+def _resolve(
+    argv: list[str], path: str | None, file: Mapping[str, Any], typed: Collection[str]
+) -> tuple[Any, dict[str, Any]]:
+    """The configuration by precedence: defaults, keys of the file that are an option, keys that hang on others, flags.
+    And the options that the keys that hang on others say."""
+    with _blaming(path):
+        start = _make({option: value for option, (_, value) in translate(file).items()})
+    options = _flat(read_words(Config, args=argv, default=start, prog="armfold armac", description=Options.__doc__))
+    check_number("init_lambda", options["init_lambda"], low=0.0, high=1.0)  # lambda may be made of it
+    with _blaming(path):
+        derived = derive({key: value for key, value in file.items() if _option(key) not in typed}, options)
+    return _make(options | derived), derived
+
+
+@contextlib.contextmanager
+def _blaming(path: object) -> Iterator[None]:
+    """Errors within it are of a file: they begin with its name."""
+    try:
+        yield
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"config {path}: {error}") from error
 
 
 def _remark(name: str, mute: list[str], *, verbose: bool) -> str:
@@ -73,16 +86,14 @@ def _flat(config: Any) -> dict[str, Any]:
     return own | {field: getattr(getattr(config, name), field) for name in GROUPS for field in GROUPS[name][1]}
 
 
-def _read(path: Path) -> _File:
-    try:
+def _read(path: Path) -> dict[str, Any]:
+    """What a configuration file says, by its keys."""
+    with _blaming(path):
         text = path.read_text(encoding="utf-8")
         told = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else tomllib.loads(text)
         if not isinstance(told, dict | None):
             raise ValueError(f"it must have keys with values, got {type(told).__name__}")
-        values = {key: _value(key, value) for key, value in flatten(told or {}).items()}
-        return _File(path.name, values, translate(values))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"config {path}: {error}") from error
+        return {key: _value(key, value) for key, value in flatten(told or {}).items()}
 
 
 _KINDS = kinds() | {COUNT: int}
@@ -104,8 +115,12 @@ def _value(key: str, value: Any) -> Any:
         return None
     if key == "utility_computation.utility_type" and isinstance(value, str):
         value = value.removesuffix("_based")
+    if key == "lambda":
+        return _lambda_text(value)
     found = convert(key, kind, _number(kind, value))
-    return _lambda_text(found) if key == "lambda" else found
+    if _option(key) == "init_lambda":
+        check_number(key, found, low=0.0, high=1.0)
+    return found
 
 
 def _number(kind: Any, value: Any) -> Any:
@@ -122,9 +137,9 @@ def _number(kind: Any, value: Any) -> Any:
     return int(number) if wanted is int and number.is_integer() else number
 
 
-def _read_lambda(text: str) -> tuple[Any, float | None]:
-    """What `text` says of lambda, and the number of a fixed one."""
-    kind, colon, number = text.partition(":")
+def _read_lambda(text: Any) -> tuple[Any, float | None]:
+    """What `text` says of lambda, and the number of a fixed one. Files may have what is no text."""
+    kind, colon, number = str(text).partition(":")
     try:
         value = float(number) if colon else None
     except ValueError:
@@ -137,7 +152,7 @@ def _read_lambda(text: str) -> tuple[Any, float | None]:
     return kind, value
 
 
-def _lambda_text(text: str) -> str:
+def _lambda_text(text: Any) -> str:
     """`text` in the one way that says it, so that equal ones can be seen to be equal."""
     kind, value = _read_lambda(text)
     return kind if value is None else f"{kind}:{value}"

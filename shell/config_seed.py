@@ -4,8 +4,6 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from armfold.core.check import check_number
-
 # Keys that are an option under another name, or its own.
 RENAMED: Mapping[str, str] = MappingProxyType(
     {
@@ -55,7 +53,7 @@ MIXER: Mapping[str, str] = MappingProxyType(
     }
 )
 OPTIONS: Mapping[str, str] = MappingProxyType({**RENAMED, **DRAWN, **MIXER})
-# Keys that say an option by true or false, see `_switched`, and one that counts bins.
+# Keys that say an option by true or false, see `derive`, and one that counts bins.
 SWITCHES: Mapping[str, str] = MappingProxyType(
     {"use_scheduler": "lambda", "scheduler.use_gumbel": "mode", "policy_mixer.discrete": "continuous"}
 )
@@ -84,7 +82,7 @@ def flatten(told: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def translate(values: Mapping[str, Any]) -> Said:
     """The options that keys with values say by themselves; what is no key of the seed's is passed on. Raises ValueError
     where two keys contradict each other."""
-    said = Said()
+    said: Said = {}
     for key, value in values.items():
         option = RENAMED.get(key, key)
         if key in KEYS and key not in RENAMED:
@@ -95,45 +93,40 @@ def translate(values: Mapping[str, Any]) -> Said:
     return said
 
 
-def derive(
-    values: Mapping[str, Any], said: Said, options: Mapping[str, Any], typed: Collection[str]
-) -> tuple[dict[str, Any], list[str]]:
-    """The options that the other keys say, and those of these keys that say nothing.
+def derive(values: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the other keys say.
 
-    said: what `translate` made of the values. options: all of them, as the file and then the command line say them.
-    typed: those of the command line, which go before the file. Raises ValueError where two keys contradict each other.
+    values: by the keys, but for those that gave way to the command line. options: all of them, as the file and then the
+    command line say them. Raises ValueError where two keys contradict each other.
     """
-    _count_bins(values, said, options, typed)
-    found = _agreed(_switched(values, said, options), values, said, typed)
-    used, idle = (DRAWN, MIXER) if found.get("mode", options["mode"]) == "gumbel" else (MIXER, DRAWN)
-    tempered = {option: (key, values[key]) for key, option in used.items() if key in values}
-    return found | _agreed(tempered, values, said, typed), [key for key in values if key in idle]
+    said = translate(values)
+    _count_bins(values, said, options)
+    means: dict[str, tuple[Any, Any]] = {  # of false, of true
+        "lambda": (f"fixed:{options['init_lambda']}", "learned"),
+        "mode": ("soft", "gumbel"),
+        "continuous": (True, False),
+    }
+    found: Said = {option: (key, means[option][values[key]]) for key, option in SWITCHES.items() if key in values}
+    mode = found["mode"][1] if "mode" in found else options["mode"]
+    tempered = DRAWN if mode == "gumbel" else MIXER
+    found |= {option: (key, values[key]) for key, option in tempered.items() if key in values}
+    for option, (key, value) in found.items():
+        if option in said and said[option][1] != value:
+            so = "" if value == values[key] else f", which means {option} {_shown(value)}"
+            raise ValueError(f"{key} is {_shown(values[key])}{so}, but {_told(said, option)}: they must agree")
+    return {option: value for option, (_, value) in found.items()}
 
 
-def _count_bins(values: Mapping[str, Any], said: Said, options: Mapping[str, Any], typed: Collection[str]) -> None:
+def _count_bins(values: Mapping[str, Any], said: Said, options: Mapping[str, Any]) -> None:
     bins = list(options["bins"])
     if COUNT in values and values[COUNT] != len(bins):
-        name = said["bins"][0] if "bins" in said and "bins" not in typed else "bins"
+        name = said["bins"][0] if "bins" in said else "bins"
         raise ValueError(f"{COUNT} is {values[COUNT]}, but {name} has {len(bins)} bins: {bins}")
 
 
-def _switched(values: Mapping[str, Any], said: Said, options: Mapping[str, Any]) -> Said:
-    """The options that keys say by true or false."""
-    start = options["init_lambda"]
-    if values.get("use_scheduler") is False:
-        check_number(said.get("init_lambda", ("init_lambda",))[0], start, low=0.0, high=1.0)
-    means = {"lambda": (f"fixed:{start}", "learned"), "mode": ("soft", "gumbel"), "continuous": (True, False)}
-    return {option: (key, means[option][values[key]]) for key, option in SWITCHES.items() if key in values}
-
-
-def _agreed(found: Said, values: Mapping[str, Any], said: Said, typed: Collection[str]) -> dict[str, Any]:
-    """The options found, but for those of the command line."""
-    kept = {option: (key, value) for option, (key, value) in found.items() if option not in typed}
-    for option, (key, value) in kept.items():
-        if option in said and said[option][1] != value:
-            means = "" if value == values[key] else f", which means {option} {_shown(value)}"
-            raise ValueError(f"{key} is {_shown(values[key])}{means}, but {_told(said, option)}: they must agree")
-    return {option: value for option, (_, value) in kept.items()}
+def spare_temperatures(mode: str) -> Collection[str]:
+    """The keys of temperatures that are for another mode than this."""
+    return MIXER.keys() if mode == "gumbel" else DRAWN.keys()
 
 
 def _told(said: Said, option: str) -> str:

@@ -72,9 +72,12 @@ def _read_options(text: str) -> tuple[list[Any], dict[str, Any]]:
         call = ast.parse(f"f{text or '()'}", mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
             raise ValueError("it is no call")
+        if any(keyword.arg is None for keyword in call.keywords):
+            raise ValueError("** is no name")
+        args = [ast.literal_eval(value) for value in call.args]
         named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-        if len(named) < len(call.keywords):
-            raise ValueError("a name is there twice")
-        return [ast.literal_eval(value) for value in call.args], named
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"options of a game must be plain values in brackets, such as (6, 1), got {text!r}") from error
+    if len(named) < len(call.keywords):
+        raise ValueError(f"options of a game must have each name once: a name is there twice in {text!r}")
+    return args, named

@@ -8,7 +8,8 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """Where a run goes, and how it is watched. First among the bases of a dataclass, they are its last."""
+    """Where a run goes, and how it is watched. Name it first among the bases, so that its
+    fields come last in --help."""
 
     threads: int = 1
     """CPU threads; one is fastest for small steps."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
+from armfold.core.games import MAX_HISTORIES
 from armfold.core.games.armac import Settings
 from armfold.shell.options import RunOptions
 
@@ -28,7 +29,7 @@ class _Game:
     """The first of them."""
     points: int = 50
     """Points of the curves, at most."""
-    max_histories: int = 1_000_000
+    max_histories: int = MAX_HISTORIES
     """Histories of the game, at most: larger ones are refused before they fill the memory."""
     config: Path | None = None
     """A TOML or YAML file with any of these options, by their names with underscores; or a configuration of seed 2."""
@@ -115,7 +116,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             "regret_clip": "The largest regret.",
             "lru_evict_batch": "States that make room at a time, those updated longest ago.",
             "meta_games": "Games whose decisions it sees in each epoch.",
-            "meta_steps": "Steps of the meta-learner in each epoch: its games are split into as many parts.",
+            "meta_steps": "Steps of the meta-learner in each epoch: what it sees is split into as many parts.",
         },
     ),
     "utility_computation": (

@@ -10,12 +10,12 @@ import tyro
 
 
 def find_flag(argv: list[str], name: str) -> str | None:
-    """What follows --NAME, None where it is not there."""
-    for i, word in enumerate(argv):
-        if word == f"--{name}" and i + 1 < len(argv):
+    """What follows the last --NAME, which is the one that counts; None where it is not there."""
+    for i in reversed(range(len(argv))):
+        if argv[i] == f"--{name}" and i + 1 < len(argv):
             return argv[i + 1]
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
+        if argv[i].startswith(f"--{name}="):
+            return argv[i].partition("=")[2]
     return None
 
 

@@ -39,10 +39,19 @@ def test_every_algorithm_and_environment_has_a_row() -> None:
         assert f"| {algorithm.source} |" in row
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as they are made of its headings."""
+    titles = re.findall(r"^#+ (.*)", page.read_text(), re.M)
+    return {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            name, _, anchor = target.partition("#")
+            there = page.parent / name if name else page
+            assert "://" in target or there.exists(), f"{page.name}: {target}"
+            assert not anchor or "://" in target or anchor in headings(there), f"{page.name}: {target}"
 
 
 def test_options_named_in_seeds_exist() -> None:

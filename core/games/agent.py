@@ -66,7 +66,7 @@ class Settings(NamedTuple):
     n_clusters: int = 100
     update_clusters: bool = True
     meta_games: int = 256  # whose decisions the meta-learner sees in each epoch
-    meta_steps: int = 20  # of the meta-learner, each with its part of those games
+    meta_steps: int = 20  # of the meta-learner, each with its part of those decisions
 
 
 class Nets(NamedTuple):

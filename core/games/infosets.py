@@ -39,7 +39,7 @@ def tables(tree: Tree, *, level: int | None = None) -> Tables:
     """The tables of a game, on the tree's device.
 
     level: what tells keys apart, as in `regret.keys.state_key`: 0 (round, player and position), or 1 (pot and stack
-    too); None: every infoset has a key of its own. Features are the player, the rules' `summary`, each number divided
+    too); None: every infoset has a key of its own. Features are the player, `tree.summary`, each number divided
     by its largest, and their `view` where they have one. Raises ValueError for another level, and as `views` does.
     """
     here, device = move(tree, device="cpu"), tree.slot.device

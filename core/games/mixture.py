@@ -124,7 +124,7 @@ def _learn_bins(
     acts, at = d >= 0, d.clamp(min=0)
     own = key[points.infoset[at]]
     mine = acts & (own == state.keys.unsqueeze(1))  # [M, n]
-    rows = _moves(points, some, at, acts, played, q, settings)
+    rows = _moves(points, some, at, played, q, settings)
     # Every key has windows of its own, so that no state's values are averaged with another's.
     wide = {name: x.expand(len(mine), *x.shape) for name, x in rows._asdict().items() if x is not None}
     each = utility.Moves(**wide)._replace(valid=mine)
@@ -150,9 +150,9 @@ def _learn_bins(
 
 
 def _moves(
-    points: Decisions, games: play.Trajectory, at: Tensor, acts: Tensor, played: Played, q: Tensor, settings: Settings
+    points: Decisions, games: play.Trajectory, at: Tensor, played: Played, q: Tensor, settings: Settings
 ) -> utility.Moves:
-    """The steps of games, game after game, as the mover sees them: decision `at` [n] where `acts` [n]."""
+    """The steps of games, game after game, as the mover sees them: decision `at` [n], any where nobody moves."""
     infoset, sign = points.infoset[at], (1 - 2 * points.player[at]).to(q.dtype)
     ends = torch.arange(len(games.player), device=at.device).unsqueeze(1) == games.length - 1
     reward = torch.where(ends, games.payoff, 0).to(q.dtype).T
@@ -161,7 +161,6 @@ def _moves(
         actor=played.actor[infoset],
         regret=played.regret[infoset],
         legal=points.legal[at],
-        valid=acts,
         action=games.action.T.flatten().clamp(min=0, max=q.shape[1] - 1),
         propensity=games.probability.T.flatten(),
         returns=returns,

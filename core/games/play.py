@@ -152,14 +152,6 @@ def returns(trajectory: Trajectory) -> Tensor:
     return torch.where(sign != 0, sign * trajectory.payoff, 0)
 
 
-def own_reach(trajectory: Trajectory, player: int) -> Tensor:
-    """The probability that `player`, 0 or 1 or CHANCE, did what he did before each step: [T, *B], 1 at the first."""
-    if player not in (0, 1, CHANCE):
-        raise ValueError(f"player must be 0, 1 or CHANCE ({CHANCE}), got {player!r}")
-    done = torch.where(trajectory.player == player, trajectory.probability, 1)
-    return torch.cat([torch.ones_like(done[:1]), done[:-1].cumprod(0)])
-
-
 def _named(tree: Tree, infoset: int) -> str:
     return repr(tree.names[infoset]) if tree.names else f"number {infoset}"
 

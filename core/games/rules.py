@@ -23,11 +23,12 @@ class Rules(NamedTuple):
     payoffs: Callable[[Any], tuple[float, float]]  # what each player has won when the game is over, in the game's unit
     infoset: Callable[[Any], str]  # what the player to move knows: the same for states that look the same to him
     view: Callable[[Any, int], Sequence[float]] | None = None  # what a player knows, as numbers, for networks
-    summary: Callable[[Any], tuple[int, int, int, int]] | None = None  # round, position, pot, stack, for coarse keys
+    # Round, position, pot and stack, for coarse keys; None: how often chance and the players have moved, and zeros.
+    summary: Callable[[Any], tuple[int, int, int, int]] | None = None
     openspiel: str | None = None  # what OpenSpiel loads it by
 
 
-def where(parent: Sequence[int], action: Sequence[int], h: int) -> str:
+def describe_path(parent: Sequence[int], action: Sequence[int], h: int) -> str:
     """The way to history `h`, from the parents of all and what was done there. For messages."""
     way = []
     while h > 0:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from armfold.core.games.rules import where
+from armfold.core.games.rules import describe_path
 from armfold.core.games.tree import Tree
 
 
@@ -25,10 +25,10 @@ def views(tree: Tree, view: Callable[[Any, int], Sequence[float]], points: Seque
         try:
             rows.append(list(map(float, told)))
         except (TypeError, ValueError):
-            raise ValueError(f"view must give numbers, got {told!r} {where(parent, action, h)}") from None
+            raise ValueError(f"view must give numbers, got {told!r} {describe_path(parent, action, h)}") from None
         if len(rows[-1]) != len(rows[0]):
             raise ValueError(
-                f"view must give as many numbers everywhere, got {len(rows[-1])} {where(parent, action, h)}, "
+                f"view must give as many numbers everywhere, got {len(rows[-1])} {describe_path(parent, action, h)}, "
                 f"{len(rows[0])} before"
             )
     return torch.tensor(rows, dtype=torch.float64)

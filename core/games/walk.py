@@ -4,7 +4,7 @@ import math
 from operator import index
 from typing import NamedTuple
 
-from armfold.core.games.rules import CHANCE, END, Rules, where
+from armfold.core.games.rules import CHANCE, END, Rules, describe_path
 
 
 class Infoset(NamedTuple):
@@ -60,7 +60,7 @@ class Walk:
             raise ValueError(f"max_histories {self.most} is too few for {self.rules.name}: raise it, or does it end?")
 
     def _where(self, h: int) -> str:
-        return where(self.parent, self.action, h)
+        return describe_path(self.parent, self.action, h)
 
     def _add(self, h: int, state: object, action: int, probability: float, done: tuple[int, int]) -> None:
         self.states.append(self.rules.follow(state, action))

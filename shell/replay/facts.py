@@ -6,13 +6,14 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
-from armfold.shell.choose import convert
+from armfold.shell.choose import convert, suggest
 
 T = TypeVar("T")
 
 
 def read_facts(kind: type[T], facts: Any, *, name: str = "facts") -> T:
-    """A NamedTuple of that kind, from its fields as a file has them, or as they are in Python.
+    """A NamedTuple of that kind, from its fields as a file has them, or as they are in Python; those with
+    a default may be missing.
 
     name: of all of them, in errors. Raises ValueError that names a field which is not known, is missing, or is of
     another type, with its value.
@@ -20,11 +21,14 @@ def read_facts(kind: type[T], facts: Any, *, name: str = "facts") -> T:
     if not isinstance(facts, Mapping):
         raise ValueError(f"{name} must be values by their names, got {facts!r}")
     hints = get_type_hints(kind)
-    fields = {field: _read(field, hints[field], value) if field in hints else value for field, value in facts.items()}
-    try:
-        return kind(**fields)
-    except TypeError as error:
-        raise ValueError(f"its facts are others than this version knows ({error})") from error
+    for field in facts:
+        if field not in hints:
+            raise suggest(f"name in {name}", field, hints)
+    fields = {field: _read(field, hints[field], value) for field, value in facts.items()}
+    missing = hints.keys() - kind._field_defaults.keys() - facts.keys()  # type: ignore[attr-defined]
+    if missing:
+        raise ValueError(f"{name} must have {', '.join(sorted(missing))}, got {', '.join(facts) or 'none'}")
+    return kind(**fields)
 
 
 def _read(name: str, kind: Any, value: Any) -> Any:

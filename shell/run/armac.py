@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from armfold.core.check import check_number, check_seed, check_size
-from armfold.core.games import Rules, Tree
+from armfold.core.games import MAX_HISTORIES, Rules, Tree
 from armfold.core.games.armac import Info, Settings, State
 from armfold.core.games.decisions import Decisions, decisions
 from armfold.core.regret import KMeans
@@ -156,6 +156,7 @@ def prepare(
     clusters: KMeans | None = None,
     threads: int = 1,
     replay_games: int = 2,
+    max_histories: int = MAX_HISTORIES,
 ) -> Job:
     """What `run_armac` is told, checked, with nothing written. Raises ValueError that names the argument at fault."""
     for option, value in {"epochs": epochs, "points": points, "threads": threads}.items():
@@ -164,7 +165,7 @@ def prepare(
         raise ValueError(f"seeds must be different integers, one at least, got {tuple(seeds)}")
     settings = settings or Settings()
     check_games(settings, replay_games)
-    tree = find_tree(game)
+    tree = find_tree(game, max_histories=max_histories)
     name = name or (game if isinstance(game, str) else tree.rules.name)
     where = decisions(tree)
     check_settings(tree, where, settings)
@@ -190,6 +191,7 @@ def run_armac(
     replay: str | Path | None = None,
     replay_games: int = 2,
     name: str | None = None,
+    max_histories: int = MAX_HISTORIES,
     progress: bool = True,
 ) -> dict[int, Trained]:
     """Train ARMAC on a game of two players from each of some seeds, one after the other: what each has learned.
@@ -199,8 +201,8 @@ def run_armac(
     for keys of level 2. threads: of the CPU. checkpoint: a folder, where each seed keeps everything every
     checkpoint_every seconds of CPU time; resume goes on from it, bit for bit. replay: a folder for replay-<seed>.jsonl,
     which say what every epoch played, with its first replay_games games, for `armfold replay verify`. name: of the
-    game, to make it again by, where it is not that of its rules. Raises ValueError (CheckpointError, ReplayError) that
-    names the argument at fault.
+    game, to make it again by, where it is not that of its rules. max_histories: that it is unfolded to, at most.
+    Raises ValueError (CheckpointError, ReplayError) that names the argument at fault.
     """
     job = prepare(
         game,
@@ -212,6 +214,7 @@ def run_armac(
         clusters=clusters,
         threads=threads,
         replay_games=replay_games,
+        max_histories=max_histories,
     )
     return run_job(
         job, checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, replay=replay, progress=progress

@@ -11,6 +11,7 @@ from armfold.core.check import ShapeError, check_number, check_seed, check_size
 from armfold.core.games import Tree, armac
 from armfold.core.games.armac import Info, Settings, State
 from armfold.core.games.decisions import Decisions
+from armfold.core.games.keys import known_keys
 from armfold.core.regret import KMeans, check_bins
 from armfold.shell.device import cpu_threads
 
@@ -45,19 +46,18 @@ def check_settings(tree: Tree, points: Decisions, settings: Settings) -> None:
         elif kind is float or (kind == float | None and value is not None):
             _check_float(name, value)
     check_bins(settings.bins)
-    if settings.tau_end > settings.tau_start:
-        raise ValueError(
-            f"tau_end must be at most tau_start = {settings.tau_start}, as temperatures fall, got {settings.tau_end}"
-        )
+    counts = settings.lam == "learned" and not settings.continuous and settings.mode != "hard"
+    if counts and settings.tau_end > settings.tau_start:
+        raise ValueError(f"tau_start {settings.tau_start} is below tau_end {settings.tau_end}, but temperatures fall")
     if settings.level > 2:
         raise ValueError(f"level must be 0, 1 or 2, got {settings.level}")
     rows = settings.meta_games * (len(tree.widths) - 1)
-    if rows > settings.max_states:
+    if (least := math.ceil(rows / settings.meta_steps)) > settings.max_states:
         raise ValueError(
-            f"max_states must be at least {rows}, the moves that {settings.meta_games} games may have, got "
-            f"{settings.max_states}; or give fewer meta_games"
+            f"max_states must be at least {least}, the moves that a step of the meta-learner may see, got "
+            f"{settings.max_states}; or give fewer meta_games or more meta_steps"
         )
-    _check_memory(points, settings)
+    _check_memory(tree, points, rows, settings)
 
 
 def _check_float(name: str, value: float) -> None:
@@ -66,9 +66,16 @@ def _check_float(name: str, value: float) -> None:
         check_number(name, value, low=low, high=_HIGHEST.get(name, math.inf), open_low=name in _POSITIVE)
 
 
-def _check_memory(points: Decisions, settings: Settings) -> None:
-    rows = len(points.known) + len(points.infoset)
-    need, there = 4 * settings.stored * rows * points.legal.shape[1], psutil.virtual_memory().available
+def _check_memory(tree: Tree, points: Decisions, moves: int, settings: Settings) -> None:
+    rows, there = len(points.known) + len(points.infoset), psutil.virtual_memory().available
+    keys = len(known_keys(tree, settings.level, min(settings.n_clusters, len(points.known))))
+    wide = 4 * keys * moves * (5 * points.legal.shape[1] + 10 * len(settings.bins))  # what each key makes of each move
+    if wide > there:
+        raise ValueError(
+            f"meta_games is {settings.meta_games}: with {keys} keys of states, their {moves} moves take "
+            f"{wide / 2**30:.1f} GiB, and {there / 2**30:.1f} GiB are free; give fewer, or fewer n_clusters"
+        )
+    need = 4 * settings.stored * rows * points.legal.shape[1]
     if 3 * need > there:  # an epoch copies them
         raise ValueError(
             f"stored is {settings.stored}: as many policies and critics of this game take {need / 2**30:.1f} GiB, of "

@@ -74,4 +74,5 @@ def load_result(folder: Path, make: Callable[..., T]) -> T:
     try:
         return make(**tensors, **facts["result"])
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder} lacks a part of the result ({error})") from error
+        *_, reason = str(error).partition("() ")  # without the name of a function of Python's
+        raise CheckpointError(f"{folder} lacks a part of the result: {reason or error}") from error

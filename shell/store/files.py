@@ -18,6 +18,16 @@ def check_writable(name: str, path: Path) -> None:
         raise ValueError(f"{name} {path} cannot be written ({error.strerror})") from error
 
 
+def find_place(name: str, path: Path | None) -> Path | None:
+    """Where a file of the user's goes, if anywhere: what a link links to, as the file would replace the link. Makes its
+    folder. Raises ValueError as `check_writable` does."""
+    if path is None:
+        return None
+    place = path.resolve()
+    check_writable(name, place)
+    return place
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then fsync it and rename it over `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import matplotlib.figure
 import pytest
@@ -60,12 +60,12 @@ def table(text: str) -> list[str]:
     return [line for line in text.splitlines() if re.match(r" \S+ +-?\d", line)]
 
 
-class Done(tuple[Path, str, str]):
+class Done(NamedTuple):
     """A run folder, and what was printed."""
 
-    folder = property(lambda self: self[0])
-    stdout = property(lambda self: self[1])
-    stderr = property(lambda self: self[2])
+    folder: Path
+    stdout: str
+    stderr: str
 
 
 def run_to_end(tmp_path_factory: pytest.TempPathFactory, *argv: object) -> Done:
@@ -77,7 +77,7 @@ def run_to_end(tmp_path_factory: pytest.TempPathFactory, *argv: object) -> Done:
         err = stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         code = armfold_command(*argv, "--out", folder)
     assert code == 0, err.getvalue()
-    return Done((folder, out.getvalue(), err.getvalue()))
+    return Done(folder, out.getvalue(), err.getvalue())
 
 
 # Refused
@@ -122,8 +122,8 @@ def check_shown_again(done: Done, said: str, capsys: pytest.CaptureFixture[str])
         assert armfold_command("show", done.folder) == 0
     assert capsys.readouterr().out == said
     after = files(done.folder)
-    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    assert changed <= {"exploitability.png"}
+    assert after.keys() == before.keys()
+    assert {name for name in before if before[name] != after[name]} <= {"exploitability.png"}
     (figure,) = figures
     return figure
 
@@ -131,7 +131,7 @@ def check_shown_again(done: Done, said: str, capsys: pytest.CaptureFixture[str])
 # Stopped
 
 
-def broken_off(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException, *argv: object) -> int:
+def interrupt_command(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException, *argv: object) -> int:
     """`armfold ARGV`, stopped by `error` once it has written `after` checkpoints."""
     with stopped_after(monkeypatch, after, error):
         return armfold_command(*argv)

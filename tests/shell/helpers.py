@@ -79,7 +79,7 @@ def stopped_after(monkeypatch: pytest.MonkeyPatch, saves: int, error: BaseExcept
         yield
 
 
-def break_off(
+def interrupt_run(
     monkeypatch: pytest.MonkeyPatch,
     folder: Path,
     after: int,

@@ -220,7 +220,7 @@ def test_what_is_no_file_of_clusters_is_refused(tmp_path: Path) -> None:
 # Checkpoints
 
 
-break_off = functools.partial(helpers.break_off, go=kuhn)
+interrupt_run = functools.partial(helpers.interrupt_run, go=kuhn)
 FINE: dict[str, Any] = {
     "seeds": (0, 1),
     "epochs": 2,
@@ -244,7 +244,7 @@ def test_a_run_goes_on_bit_for_bit_wherever_it_is_stopped(
 ) -> None:
     """Of each seed there is a checkpoint an epoch, and then what it has learned."""
     trained, replays = whole
-    break_off(monkeypatch, tmp_path, after, **FINE, replay=tmp_path)
+    interrupt_run(monkeypatch, tmp_path, after, **FINE, replay=tmp_path)
     resumed = kuhn(**FINE, checkpoint=tmp_path, resume=True, replay=tmp_path)
     for seed, found in trained.items():
         assert same(resumed[seed], found)
@@ -266,7 +266,7 @@ def test_a_run_that_has_ended_is_not_run_again(
 
 
 def test_another_run_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    break_off(monkeypatch, tmp_path, 1)
+    interrupt_run(monkeypatch, tmp_path, 1)
     before = files(tmp_path)
     clusters = KMeans(torch.zeros(1, POINTS.known.shape[1]), torch.zeros(1, dtype=torch.float64))
     for changed, pattern in (
@@ -359,7 +359,7 @@ def test_facts_that_are_none_are_refused(recorded: Path) -> None:
     for changed, pattern in (
         ({"rules": "0" * 16}, "game kuhn is not the one that was played"),
         ({"game": "kuhnn"}, "game kuhnn cannot be made again by its name: unknown game 'kuhnn'"),
-        ({"settings": {"hiden": 3}}, "its facts are others"),
+        ({"settings": {"hiden": 3}}, "unknown name in settings 'hiden': did you mean 'hidden'"),
         ({"settings": {**facts["settings"], "hidden": 3.5}}, r"hidden must be a list of numbers, got 3\.5"),
         ({"epochs": 0}, "epochs must be"),
         ({"games": 33}, r"replay_games must be an integer in \[0, critic_games = 32\], got 33"),
@@ -367,7 +367,7 @@ def test_facts_that_are_none_are_refused(recorded: Path) -> None:
     ):
         with pytest.raises(ValueError, match=pattern):
             next(recompute({**facts, **changed}))
-    with pytest.raises(ValueError, match="its facts are others"):
+    with pytest.raises(ValueError, match="facts must have epochs, got game, rules, "):
         next(recompute({key: value for key, value in facts.items() if key != "epochs"}))
 
 
@@ -383,7 +383,7 @@ def test_a_replay_needs_a_name_that_makes_the_game(tmp_path: Path) -> None:
 
 
 def test_what_was_not_recorded_cannot_be_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    break_off(monkeypatch, tmp_path, 1)
+    interrupt_run(monkeypatch, tmp_path, 1)
     with pytest.raises(ReplayError, match="no such file"):
         kuhn(checkpoint=tmp_path, resume=True, replay=tmp_path / "replays")
 
@@ -421,7 +421,14 @@ def test_what_was_not_recorded_cannot_be_gone_on_with(tmp_path: Path, monkeypatc
         ({"regret_min": 0.5}, "regret_min must be"),
         ({"decay": "much"}, "decay must be a number"),
         ({"bins": (0.0, 0.5, 0.25)}, "bins must be sorted"),
-        ({"meta_games": 13}, "max_states must be at least 65, the moves that 13 games may have, got 64"),
+        (
+            {"meta_games": 1000},
+            "max_states must be at least 250, the moves that a step .* may see, got 64; .* more meta_steps",
+        ),
+        (
+            {"meta_games": 10**9, "max_states": 10**9},
+            r"meta_games is 1000000000: with 3 keys .* GiB are free; give fewer",
+        ),
         ({"stored": 10**12}, r"stored is 1000000000000: .* GiB are free; give fewer"),
     ],
     ids=str,

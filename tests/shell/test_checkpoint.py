@@ -26,8 +26,8 @@ from tests.shell.helpers import (
     ARMS,
     SMALLEST,
     Interruption,
-    break_off,
     files,
+    interrupt_run,
     learner,
     run,
     same_result,
@@ -232,20 +232,20 @@ def unbroken() -> Result:
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The checkpoint of a run that stopped in its second block."""
-    break_off(monkeypatch, tmp_path / "run", 6, **SETTINGS)
+    interrupt_run(monkeypatch, tmp_path / "run", 6, **SETTINGS)
     return tmp_path / "run"
 
 
 @pytest.mark.parametrize("after", [1, 4, 7, SAVES])
 def test_a_run_goes_on_bit_for_bit(after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    break_off(monkeypatch, tmp_path, after, **SETTINGS)
+    interrupt_run(monkeypatch, tmp_path, after, **SETTINGS)
     assert same_result(run(checkpoint=tmp_path, resume=True, **SETTINGS), unbroken())
     assert same_result(Result.load(tmp_path), unbroken())
 
 
 def test_a_run_goes_on_as_often_as_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(SAVES):
-        break_off(monkeypatch, tmp_path, 1, resume=True, **SETTINGS)
+        interrupt_run(monkeypatch, tmp_path, 1, resume=True, **SETTINGS)
     assert same_result(run(checkpoint=tmp_path, resume=True, **SETTINGS), unbroken())
 
 
@@ -280,7 +280,7 @@ LEARNERS = {
 @pytest.mark.parametrize(("bandit", "env"), LEARNERS.values(), ids=LEARNERS)
 def test_any_state_goes_on_bit_for_bit(bandit: Any, env: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(bandit, env, **SETTINGS)
-    break_off(monkeypatch, tmp_path, 6, bandit, env, **SETTINGS)
+    interrupt_run(monkeypatch, tmp_path, 6, bandit, env, **SETTINGS)
     assert same_result(run(bandit, env, checkpoint=tmp_path, resume=True, **SETTINGS), whole)
 
 

@@ -22,7 +22,7 @@ from armfold.shell.choose import find_algorithm, find_environment, import_functi
 from armfold.shell.describe import describe
 from armfold.shell.run.bandit import simulate
 from tests.purity import same_bits
-from tests.shell.helpers import ARMS, FEATURES, break_off, run, same_result
+from tests.shell.helpers import ARMS, FEATURES, interrupt_run, run, same_result
 
 SIZES: dict[str, Any] = {"arms": ARMS, "features": FEATURES, "dtype": torch.float32}
 
@@ -149,7 +149,7 @@ def test_a_run_with_late_rewards_goes_on_from_its_checkpoint(monkeypatch: pytest
     late = make_bandit(Algorithm("mine", weighing, "unit"), {}, delay=7, **{**SIZES, "features": None})
     env = delayed(arms=ARMS, delay=7)
     whole = run(late, env)
-    break_off(monkeypatch, tmp_path, 20, late, env)
+    interrupt_run(monkeypatch, tmp_path, 20, late, env)
     assert same_result(run(late, env, checkpoint=tmp_path, resume=True), whole)
 
 

@@ -25,8 +25,8 @@ from tests.shell.commands import (
     SCRIPT,
     Done,
     armfold_command,
-    broken_off,
     check_refused,
+    interrupt_command,
     kill_when,
     read_csv,
     run_to_end,
@@ -313,7 +313,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was stopped in its first algorithm."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        assert broken_off(patch, 2, KeyboardInterrupt(), *RUN, "--out", folder) == 130
+        assert interrupt_command(patch, 2, KeyboardInterrupt(), *RUN, "--out", folder) == 130
     return folder
 
 
@@ -322,7 +322,7 @@ def test_a_run_that_was_interrupted_goes_on(
     after: int, whole: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    assert broken_off(monkeypatch, after, KeyboardInterrupt(), *RUN, "--out", "run") == 130
+    assert interrupt_command(monkeypatch, after, KeyboardInterrupt(), *RUN, "--out", "run") == 130
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "--resume" in err
@@ -550,7 +550,7 @@ def test_verbose_shows_where_an_error_came_from() -> None:
 
 def test_errors_that_nobody_expected_are_not_hidden(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Interruption):
-        broken_off(monkeypatch, 1, Interruption(), *RUN, "--out", "run")
+        interrupt_command(monkeypatch, 1, Interruption(), *RUN, "--out", "run")
 
 
 # Options

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from armfold.core import games
 from armfold.core.games.armac import Settings
 from armfold.shell import read_policy
-from armfold.shell.cli_armac import _cluster_file
+from armfold.shell.cli_armac import _cluster_file, _verify_command
 from armfold.shell.config_armac import _idle, _make, parse, settings
 from armfold.shell.config_seed import KEYS, OPTIONS
 from armfold.shell.options_armac import DEFAULTS, GROUPS, Options, kinds
@@ -27,10 +28,10 @@ from tests.shell.commands import (
     SCRIPT,
     Done,
     armfold_command,
-    broken_off,
     check_refused,
     check_refused_untouched,
     check_shown_again,
+    interrupt_command,
     kill_when,
     read_csv,
     run_to_end,
@@ -118,6 +119,11 @@ def test_the_table_is_printed(done: Done) -> None:
     assert done.stderr == ""
 
 
+def test_the_command_that_is_printed_can_be_typed() -> None:
+    words = ["--tolerance", "1e-06", "a b/replay-0.jsonl"]
+    assert shlex.split(_verify_command(1e-6, [Path("a b/replay-0.jsonl")])) == ["armfold", "replay", "verify", *words]
+
+
 def test_show_shows_a_run_again_and_draws_its_curves(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     upper, lower = check_shown_again(done, done.stdout.partition("replays:")[0], capsys).axes
     assert upper.get_yscale() == "log"
@@ -202,8 +208,10 @@ def test_the_configuration_of_seed_2_loads(caplog: pytest.LogCaptureFixture) -> 
     assert (_cluster_file(config), caplog.text) == (None, "")  # at level 1 it is no file at all
     assert (config.replay_dir, config.replay_tolerance) == (Path("experiments/replays"), 1e-6)
     (remark,) = remarks
-    three = "scheduler.temperature, policy_mixer.temperature_decay, policy_mixer.min_temperature"
-    assert remark.startswith(f"keys of armac.yaml that change nothing here: {three}, scheduler.lam_clamp_eps, ")
+    four = (
+        "scheduler.temperature, scheduler.lam_clamp_eps, policy_mixer.temperature_decay, policy_mixer.min_temperature"
+    )
+    assert remark.startswith(f"keys of armac.yaml that change nothing here: {four}, ")
     assert remark.endswith(" and 6 more (--verbose names them)")
     (whole,) = configured("--config", SEED, "--verbose")[2]
     assert whole.endswith("deterministic_replay.replay_dir, deterministic_replay.tolerance")
@@ -351,7 +359,7 @@ BAD_FILES: dict[str, tuple[str, str]] = {
     "an unknown key": ("scheduler:\n  hiden: [3]\n", r"config c\.yaml: unknown option 'scheduler\.hiden': .*hidden"),
     "an unknown table": ("schedular:\n  hidden: [3]\n", r"config c\.yaml: unknown option 'schedular': did you mean"),
     "no table": ("scheduler: 3\n", r"config c\.yaml: scheduler must be a table of keys, got 3"),
-    "bins and K": ("meta_regret: {K: 4}\n", r"meta_regret\.K is 4, but bins has 5 bins: \[0\.0, "),
+    "bins and K": ("meta_regret: {K: 4}\n", r"config c\.yaml: meta_regret\.K is 4, but bins has 5 bins: \[0\.0, "),
     "K and bins": (
         "meta_regret: {K: 5}\nscheduler: {k_bins: [0.0, 1.0]}\n",
         r"meta_regret\.K is 5, but scheduler\.k_bins has 2 bins: \[0\.0, 1\.0\]",
@@ -370,7 +378,7 @@ BAD_FILES: dict[str, tuple[str, str]] = {
     ),
     "two modes": (
         "scheduler: {use_gumbel: true}\nmode: hard\n",
-        r"scheduler\.use_gumbel is true, which means mode 'gumbel', but mode is 'hard'",
+        r"config c\.yaml: scheduler\.use_gumbel is true, which means mode 'gumbel', but mode is 'hard'",
     ),
     "two sorts of output": (
         "policy_mixer: {discrete: true}\ncontinuous: true\n",
@@ -382,9 +390,10 @@ BAD_FILES: dict[str, tuple[str, str]] = {
     ),
     "lambda to begin with": (
         "use_scheduler: false\nscheduler: {init_lambda: 3}\n",
-        r"scheduler\.init_lambda must be finite and in \[0\.0, 1\.0\], got 3",
+        r"config c\.yaml: scheduler\.init_lambda must be finite and in \[0\.0, 1\.0\], got 3",
     ),
     "no lambda": ("lambda: fixed\n", r"c\.yaml: lambda must be .* or fixed:NUMBER .*, got 'fixed'"),
+    "lambda as a number": ("lambda: 0.5\n", r"c\.yaml: lambda must be .* such as fixed:0\.5, got 0\.5"),
     "lambda by its field": ("lam: meta\n", r"c\.yaml: unknown option 'lam': did you mean 'lambda'"),
     "a name like no other": ("zzqq: 3\n", r"c\.yaml: unknown option 'zzqq': known are actor_steps, .*, \.\.\."),
     "another file": ("config: d.yaml\n", r"c\.yaml: config is for the command line: a file cannot name another"),
@@ -408,6 +417,20 @@ def test_bad_files_cost_one_line(text: str, pattern: str, place: Path, capsys: p
     (place / "c.yaml").write_text(text)
     check_refused(capsys, armfold_command("armac", *SMALL, "--config", "c.yaml"), pattern)
     assert [path.name for path in place.iterdir()] == ["c.yaml"]
+
+
+def test_a_flag_is_blamed_for_what_it_says(place: Path) -> None:
+    (place / "c.yaml").write_text("use_scheduler: false\nscheduler: {init_lambda: 0.5}\n")
+    with pytest.raises(ValueError, match=r"^init_lambda must be finite and in \[0\.0, 1\.0\], got 2"):
+        configured("--config", "c.yaml", "--init-lambda", 2)
+
+
+def test_the_last_of_two_files_counts(place: Path) -> None:
+    for name, seeds in (("c", 2), ("d", 3)):
+        (place / f"{name}.toml").write_text(f"seeds = {seeds}")
+    for last in (("--config", "d.toml"), ("--config=d.toml",)):
+        _, config, _ = configured("--config", "c.toml", *last)
+        assert (config.config, config.seeds) == (Path("d.toml"), 3)
 
 
 # Clusters and replays elsewhere
@@ -454,7 +477,7 @@ def test_a_run_that_was_interrupted_goes_on(
 ) -> None:
     again = [*SMALL, "--lambda", "fixed:0.25", *words(seeds=2, seed=4, replay_games=1), "--log-replay", "--quiet"]
     run = ("armac", *again, "--checkpoint-every", 0, "--out", "run")
-    assert broken_off(monkeypatch, 4, KeyboardInterrupt(), *run) == 130  # in the second seed
+    assert interrupt_command(monkeypatch, 4, KeyboardInterrupt(), *run) == 130  # in the second seed
     assert "--resume" in capsys.readouterr().err
     check_refused(capsys, armfold_command("show", "run"), "holds a run that has not ended")
     check_refused(capsys, armfold_command(*run), r"\bout run is not empty.*resume")
@@ -520,7 +543,7 @@ BAD: dict[str, tuple[list[object], str]] = {
     ),
     "a temperature that would rise": (
         ["--tau-start", 0.5, "--tau-end", 0.75],
-        r"tau_end must be at most tau_start = 0\.5, .* got 0\.75",
+        r"tau_start 0\.5 is below tau_end 0\.75",
     ),
     "utilities that are all 0": (["--util-clip", 0], r"util_clip must be finite and in \(0\.0, .*got 0"),
     "a flag for others": (["--replay-games", 3], r"--replay-games would change nothing: it is for --log-replay"),

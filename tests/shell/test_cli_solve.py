@@ -21,10 +21,10 @@ from tests.shell.commands import (
     SCRIPT,
     Done,
     armfold_command,
-    broken_off,
     check_refused,
     check_refused_untouched,
     check_shown_again,
+    interrupt_command,
     kill_when,
     read_csv,
     run_to_end,
@@ -230,7 +230,7 @@ def test_a_run_that_was_interrupted_goes_on(
 ) -> None:
     assert armfold_command(*RUN, "--out", "whole") == 0
     capsys.readouterr()
-    assert broken_off(monkeypatch, 10, KeyboardInterrupt(), *RUN, "--out", "run") == 130  # in the second of two
+    assert interrupt_command(monkeypatch, 10, KeyboardInterrupt(), *RUN, "--out", "run") == 130  # in the second of two
     assert "--resume" in capsys.readouterr().err
     assert not (place / "run" / "summary.csv").exists()
     check_refused(
@@ -336,7 +336,8 @@ def test_show_says_what_a_game_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"uniform play +exploitability 0\.458333, value \+0\.125000", out)  # 11/24 and 1/8
     assert re.search(r"in OpenSpiel +kuhn_poker", out)
     check_refused(capsys, armfold_command("show", "goofspiel(1)"), "cards must be an integer >= 2, got 1")
-    check_refused(capsys, armfold_command("show", "kuhnn"), "kuhnn is not a run folder: .* did you mean 'kuhn'")
+    check_refused(capsys, armfold_command("show", "kuhnn"), "no folder kuhnn: did you mean the game 'kuhn'")
+    check_refused(capsys, armfold_command("show", "runs"), "there is no folder runs$")
     check_refused(
         capsys, armfold_command("show", "leduc", "--max-histories", 100), "max_histories 100 is too few for leduc"
     )

@@ -30,7 +30,7 @@ from armfold.shell.run import bandit as runner
 from armfold.shell.view import dashboard, progress
 from armfold.shell.view.dashboard import Dashboard
 from armfold.shell.view.progress import Glimpse
-from tests.shell.helpers import break_off, learner, run, same_result
+from tests.shell.helpers import interrupt_run, learner, run, same_result
 
 SCRIPT = Path(sys.executable).parent / "armfold"
 NAMES = ["kl_ucb", "linear_epsilon_greedy", "some.package.learners:optimist", "ucb1", "moss"]
@@ -249,7 +249,7 @@ def test_slow_steps_are_seen_one_by_one(clock: Clock, tmp_path: Path, monkeypatc
     monkeypatch.setattr(progress, "_BETWEEN", -1.0)
     assert same_result(run(points=2, watch=watch), whole)
     assert seen == [*range(1, 41)]
-    break_off(monkeypatch, tmp_path, 7, points=2)
+    interrupt_run(monkeypatch, tmp_path, 7, points=2)
     assert same_result(run(points=2, checkpoint=tmp_path, resume=True), whole)
 
 

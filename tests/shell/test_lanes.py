@@ -16,7 +16,7 @@ from tests.shell.helpers import (
     ARMS,
     FEATURES,
     SMALLEST,
-    break_off,
+    interrupt_run,
     labelled,
     learner,
     run,
@@ -69,7 +69,7 @@ def test_blocks_and_an_interruption(name: str, tmp_path: Path, monkeypatch: pyte
     blocks = run(*case(name), **settings)
     assert blocks.layout.block == 64
     assert same_lanes(blocks, whole(name))
-    break_off(monkeypatch, tmp_path, 5, *case(name), **settings)  # in the second of three blocks
+    interrupt_run(monkeypatch, tmp_path, 5, *case(name), **settings)  # in the second of three blocks
     assert same_result(run(*case(name), checkpoint=tmp_path, resume=True, **settings), blocks)
 
 
@@ -132,7 +132,7 @@ def test_compiled_lanes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     settings: dict[str, Any] = {"steps": SIZE.steps, "points": 5, "runs": SIZE.runs, "compile": "on"}
     structure = {"arms": SIZE.arms, "features": SIZE.features}
     both = learner(name, **structure), world(name, **structure)
-    break_off(monkeypatch, tmp_path, 3, *both, **settings)
+    interrupt_run(monkeypatch, tmp_path, 3, *both, **settings)
     assert same_result(compiled(name, checkpoint=tmp_path, resume=True), whole), "resumed"
 
 

@@ -361,7 +361,7 @@ def test_reading_refuses_what_is_not_as_it_was_written() -> None:
 # --- a run that ends early
 
 
-def break_off(records: int) -> None:
+def cut_recording(records: int) -> None:
     """FILE, as a run leaves it that was stopped after that many."""
 
     def stop() -> None:
@@ -376,7 +376,7 @@ def break_off(records: int) -> None:
 
 
 def test_a_run_that_is_stopped_leaves_what_it_recorded() -> None:
-    break_off(3)
+    cut_recording(3)
     with pytest.raises(ReplayError, match="cut short after record 3: it has no last line; the 3 records before agree"):
         verify(FILE)
     _, records = read_replay(FILE)
@@ -390,7 +390,7 @@ def test_a_run_that_is_stopped_leaves_what_it_recorded() -> None:
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_a_run_that_is_resumed_leaves_the_same_file(after: int) -> None:
     whole = record_walk()
-    break_off(3)
+    cut_recording(3)
     with Recorder(FILE, "walk", FACTS, after=after) as recorder:
         for fields in itertools.islice(walk(FACTS), after, None):
             recorder.write(**fields)
@@ -398,7 +398,7 @@ def test_a_run_that_is_resumed_leaves_the_same_file(after: int) -> None:
 
 
 def test_only_the_same_run_is_resumed() -> None:
-    break_off(3)
+    cut_recording(3)
     before = FILE.read_bytes()
     with pytest.raises(ReplayError, match="holds another run"):
         Recorder(FILE, "walk", {**FACTS, "seed": 4}, after=1)
@@ -553,7 +553,7 @@ def test_facts_that_cannot_be_are_refused_before_anything_is_written(changed: di
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"tempo": 3}, "its facts are others than this version knows .*tempo"),
+        ({"tempo": 3}, "unknown name in facts 'tempo': "),
         ({"algorithm": 5}, "algorithm must be of type str, got 5"),
         ({"env": None}, "env must be of type str, got None"),
         ({"steps": 2.0}, r"steps must be of type int, got 2\.0"),

@@ -22,7 +22,6 @@ from armfold.core.games.play import (
     advance,
     check_policy_values,
     check_trajectory,
-    own_reach,
     play,
     record,
     replay,
@@ -186,9 +185,7 @@ def test_probabilities_are_those_of_the_policy_that_was_followed(name: str) -> N
     tree, policy, reach = known(name)
     games = play(tree, policy, keys(500))
     torch.testing.assert_close(games.probability.prod(0), reach[games.history[-1]])
-    reached = torch.stack([own_reach(games, player) for player in (0, 1, CHANCE)]).prod(0)
-    torch.testing.assert_close(reached, reach[games.history[:-1]])
-    torch.testing.assert_close(own_reach(games, CHANCE), tree.histories.reach[games.history[:-1]])
+    torch.testing.assert_close(games.probability.cumprod(0), reach[games.history[1:]])
     legal = tree.legal[games.infoset.clamp(min=0)]
     moved = games.infoset >= 0
     assert legal[moved, games.action[moved]].all()
@@ -288,7 +285,6 @@ def test_functions_are_pure() -> None:
     check_pure(partial(record, tree), games.history, policy)
     check_pure(partial(replay, tree), games.action)
     check_pure(returns, games)
-    check_pure(partial(own_reach, player=0), games)
 
 
 # ---------------------------------------------------------------- logs
@@ -401,5 +397,3 @@ def test_wrong_shapes_are_named() -> None:
         replay(tree, history.expand(6, 5))
     with pytest.raises(ShapeError, match=r"action must have dtype torch.int64"):
         replay(tree, torch.zeros(5, 5))
-    with pytest.raises(ValueError, match=r"player must be 0, 1 or CHANCE"):
-        own_reach(play(tree, policy, keys(5)), 2)
