@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from armfold.core.check import check_size
 from armfold.core.games.rules import END, Rules
 from armfold.core.games.sums import Rows, make_rows
 from armfold.core.games.tree import Histories, Level, Side, Tree
-from armfold.core.games.walk import Walk
+from armfold.core.games.walk import Infoset, Walk
 
 MAX_HISTORIES = 3_000_000  # that a game is unfolded to, where nobody says how many
 
@@ -103,6 +104,24 @@ def _histories(walk: Walk, infoset: list[int], orders: Sequence[_Order]) -> Hist
     )
 
 
+def _tables(
+    walk: Walk, known: Sequence[Infoset], orders: Sequence[_Order], width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Which actions are legal at each infoset, the sequence that each leads to, and where sequences stand in those."""
+    legal = torch.zeros(len(known), width, dtype=torch.bool)
+    sequence = torch.zeros(len(known), width, dtype=torch.int64)
+    slot = torch.zeros(sum(walk.sequences), dtype=torch.int64)
+    offset = (0, walk.sequences[0])
+    reached = [
+        (i, action, offset[infoset.player] + orders[infoset.player].sequence[infoset.base + k])
+        for i, infoset in enumerate(known)
+        for k, action in enumerate(infoset.legal)
+    ]
+    at, act, to = torch.tensor(reached).unbind(1)
+    legal[at, act], sequence[at, act], slot[to] = True, to, at * width + act
+    return legal, sequence, slot
+
+
 def compile_game(rules: Rules, *, max_histories: int = MAX_HISTORIES) -> Tree:
     """The tree of a game, on the CPU, with numbers in float64. It takes ten to twenty microseconds a history.
 
@@ -126,20 +145,7 @@ def compile_game(rules: Rules, *, max_histories: int = MAX_HISTORIES) -> Tree:
     known = [walk.infosets[i] for i in sorted_infosets]
     if not known:
         raise ValueError(f"nobody ever moves in {rules.name}: turn gives neither 0 nor 1")
-    width, offset = len(rules.actions), (0, walk.sequences[0])
-    legal = torch.zeros(len(known), width, dtype=torch.bool)
-    sequence = torch.zeros(len(known), width, dtype=torch.int64)
-    slots, actions, reached = [], [], []
-    for i, infoset in enumerate(known):
-        for k, action in enumerate(infoset.legal):
-            slots.append(i)
-            actions.append(action)
-            reached.append(offset[infoset.player] + orders[infoset.player].sequence[infoset.base + k])
-    at, act, to = torch.tensor(slots), torch.tensor(actions), torch.tensor(reached)
-    legal[at, act] = True
-    sequence[at, act] = to
-    slot = torch.zeros(sum(walk.sequences), dtype=torch.int64)
-    slot[to] = at * width + act
+    legal, sequence, slot = _tables(walk, known, orders, len(rules.actions))
     payoffs, histories = _payoffs(walk, orders), _histories(walk, number, orders)
     return Tree(
         rules=rules,

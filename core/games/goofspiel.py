@@ -12,6 +12,11 @@ class State(NamedTuple):
     bids: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
 
+def wins(bids: tuple[tuple[int, ...], ...]) -> list[int]:
+    """Of each prize: 0 or 1, the player who has won it, or 2, neither."""
+    return [2 if a == b else int(b > a) for a, b in zip(*bids)]
+
+
 def goofspiel(cards: int = 4) -> Rules:
     """Goofspiel with `cards` cards each, prizes in descending order and bids that stay hidden; most points win.
 
@@ -19,22 +24,6 @@ def goofspiel(cards: int = 4) -> Rules:
     Source: Ross 1971.
     """
     check_size("cards", cards, low=2)
-
-    def played(state: State) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """All bids, the forced last ones with them."""
-        if len(state.bids[1]) < cards - 1:
-            return state.bids
-        first, second = ((*bids, *(set(range(cards)) - set(bids))) for bids in state.bids)
-        return first, second
-
-    def wins(bids: tuple[tuple[int, ...], tuple[int, ...]]) -> list[int]:
-        """Of each prize: 0 or 1, the player who has won it, or 2, neither."""
-        return [2 if a == b else int(b > a) for a, b in zip(*bids)]
-
-    def points(state: State) -> tuple[int, int]:
-        won = wins(played(state))
-        first, second = (sum(cards - i for i, who in enumerate(won) if who == player) for player in (0, 1))
-        return first, second
 
     def turn(state: State) -> int:
         return END if len(state.bids[1]) >= cards - 1 else len(state.bids[0]) - len(state.bids[1])
@@ -47,7 +36,8 @@ def goofspiel(cards: int = 4) -> Rules:
         return State((first, (*second, action)) if turn(state) else ((*first, action), second))
 
     def payoffs(state: State) -> tuple[float, float]:
-        first, second = points(state)
+        played = wins(tuple((*bids, *(set(range(cards)) - set(bids))) for bids in state.bids))  # forced ones too
+        first, second = (sum(cards - i for i, who in enumerate(played) if who == player) for player in (0, 1))
         won = float((first > second) - (second > first))
         return won, -won
 
