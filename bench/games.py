@@ -2,8 +2,9 @@
 
 All sides run on the same game, one after the other on one thread: CFR+, or traversals of external-sampling MCCFR. Ours,
 in float64 as theirs, go through `shell.solve`, which also measures exploitability at every power of ten. Iterations are
-compared only where both sides are as exploitable after as many of them. LiteEFG is compared where it is installed: it
-pins an old JAX that its tables do not use, so `pip install --no-deps LiteEFG pandas`.
+held against OpenSpiel's only where both sides are as exploitable after as many of them; LiteEFG's CFR+ has iterates of
+its own, and is only reported, where it is installed: it pins an old JAX that its tables do not use, so
+`pip install --no-deps LiteEFG pandas`.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +57,12 @@ def same_result(x: Result, y: Result) -> bool:
     """Whether two results are the same bit for bit, but for the seconds they took."""
     first, second = ({**vars(result), "seconds": 0.0} for result in (x, y))
     return first.keys() == second.keys() and all(same_bits(first[name], second[name]) for name in first)
+
+
+def heed_interrupts() -> None:
+    """For `preexec_fn` of a process that is to be interrupted: whoever starts the tests in the background has SIGINT
+    ignored, and so would it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Interruption(BaseException):
