@@ -578,7 +578,7 @@ IDLE: list[tuple[dict[str, Any], set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "idle"), IDLE, ids=str)
+@pytest.mark.parametrize(("options", "idle"), IDLE, ids=[str(options) for options, _ in IDLE])
 def test_options_that_would_change_nothing(options: dict[str, Any], idle: set[str]) -> None:
     assert _idle(_make(options)).keys() == idle
     assert idle <= kinds().keys()
