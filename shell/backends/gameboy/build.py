@@ -1,0 +1,158 @@
+"""C compiled on first use, by the machine's own compiler, into a cache of the user's.
+
+A program's file name holds a digest of all it was made from, so that a changed source, flag, compiler or machine makes
+another file, and a file that is there is right. The cache can be deleted at any time.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+# No -march=native: a cache in a home folder is shared by machines, and the emulator gains nothing from wider vectors.
+FLAGS = ("-O3", "-std=c11", "-fPIC", "-shared", "-pthread", "-fno-strict-aliasing")
+_INSTALL = {"darwin": "`xcode-select --install` brings one"}
+_ERROR_LINES = 8
+
+
+class NoCompilerError(RuntimeError):
+    """There is no compiler for a program that has to be compiled here; the message says what to install."""
+
+
+def compile_library(
+    name: str, sources: Sequence[Path], *, defines: Mapping[str, str | int] | None = None
+) -> ctypes.CDLL:
+    """The shared library of these C sources, loaded; compiled first where the cache lacks it.
+
+    Headers are the *.h in the folders of the sources. `defines` are preprocessor macros. The compiler is $CC, else the
+    first of cc, gcc and clang on the path; `cache_folder` says where libraries are kept. Any number of processes may
+    ask for the same library at once. Raises NoCompilerError without a compiler and on Windows, and RuntimeError where
+    it fails or the library cannot be loaded.
+    """
+    compiler = find_compiler()
+    flags = [*FLAGS, *define_flags(defines)]
+    read = [path.read_bytes() for path in [*sources, *headers(sources)]]
+    made_from = [identify(tuple(compiler)), *flags, *(path.name for path in sources), *read]
+
+    def make(path: Path) -> None:
+        folders = dict.fromkeys(f"-I{source.parent}" for source in sources)
+        run_compiler([*compiler, *flags, *folders, "-o", str(path), *map(str, sources)])
+
+    path = cached(name, ".so", made_from, make)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:  # a cache on a disk mounted noexec, most likely
+        raise RuntimeError(f"{path} cannot be loaded ({error}); set ARMFOLD_CACHE to another folder") from error
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept: $ARMFOLD_CACHE, else `armfold` in $XDG_CACHE_HOME, else in the platform's
+    folder for caches: ~/Library/Caches on macOS, ~/.cache elsewhere."""
+    if chosen := os.environ.get("ARMFOLD_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser().absolute() / "armfold"
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "armfold"
+
+
+def cached(name: str, suffix: str, made_from: Iterable[str | bytes], make: Callable[[Path], None]) -> Path:
+    """The file of the cache that `make` makes from these texts; `make` is called where there is none yet.
+
+    `make` writes the path that it is given, which is then renamed, so that no reader meets half a file. Raises
+    RuntimeError where the cache cannot be written.
+    """
+    folder = cache_folder()
+    path = folder / f"{name}-{digest(made_from)}{suffix}"
+    if path.exists():
+        return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what lies here is run: nobody else may write it
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as scratch:
+            made = Path(scratch) / path.name
+            make(made)
+            with made.open("rb") as file:
+                os.fsync(file.fileno())
+            made.replace(path)
+    except OSError as error:
+        raise RuntimeError(f"cannot write the cache {folder} ({error}); set ARMFOLD_CACHE to another folder") from error
+    return path
+
+
+def digest(parts: Iterable[str | bytes]) -> str:
+    """A hexadecimal name for a sequence of texts: other texts, or the same ones cut elsewhere, have another."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.hexdigest()[:32]
+
+
+def headers(sources: Iterable[Path]) -> list[Path]:
+    """The *.h in the folders of these sources, by name."""
+    return sorted({header for source in sources for header in source.parent.glob("*.h")})
+
+
+def define_flags(defines: Mapping[str, str | int] | None) -> list[str]:
+    """The preprocessor macros as options of a compiler, in a fixed order."""
+    return [f"-D{name}={value}" for name, value in sorted((defines or {}).items())]
+
+
+def find_compiler() -> list[str]:
+    """The C compiler as the first words of a command. Raises NoCompilerError where there is none."""
+    if sys.platform == "win32":
+        raise NoCompilerError("the compiled Game Boy runs on Linux and macOS, not on Windows: use WSL, or PyBoy")
+    if chosen := shlex.split(os.environ.get("CC", "")):
+        if not shutil.which(chosen[0]):
+            raise NoCompilerError(f"CC is {os.environ['CC']!r}, but there is no such program; {_install()}")
+        return chosen
+    for name in ("cc", "gcc", "clang"):
+        if path := shutil.which(name):
+            return [path]
+    raise NoCompilerError(f"no C compiler found: looked for $CC, cc, gcc and clang; {_install()}")
+
+
+def _install() -> str:
+    return _INSTALL.get(sys.platform, "`apt install build-essential`, or your system's like, brings one")
+
+
+@functools.cache
+def identify(compiler: tuple[str, ...]) -> str:
+    """Path and version of a compiler, and the machine that it compiles for. Raises NoCompilerError if it cannot run."""
+    done = _run([*compiler, "--version"])
+    if done.returncode != 0:  # as macOS's cc does where the tools behind it are not installed
+        raise NoCompilerError(f"the compiler {shlex.join(compiler)} does not run: {_first_errors(done)}; {_install()}")
+    where = shutil.which(compiler[0]) or compiler[0]
+    return "\n".join([shlex.join(compiler), where, done.stdout, sys.platform, platform.machine()])
+
+
+def run_compiler(command: Sequence[str]) -> None:
+    """Run a compiler. Raises RuntimeError with its first errors and the command where it fails."""
+    done = _run(command)
+    if done.returncode != 0:
+        raise RuntimeError(f"compiling failed: {_first_errors(done)}\nthe command was: {shlex.join(command)}")
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        return subprocess.CompletedProcess(list(command), 127, "", str(error))
+
+
+def _first_errors(done: subprocess.CompletedProcess[str]) -> str:
+    return first_errors(done.stderr + done.stdout) or f"it ended with status {done.returncode} and said nothing"
+
+
+def first_errors(messages: str) -> str:
+    """The first lines of a compiler's messages that tell of errors; of all its lines where none does."""
+    lines = [line for line in messages.splitlines() if line.strip()]
+    return "\n".join(([line for line in lines if "error" in line.lower()] or lines)[:_ERROR_LINES])

@@ -1,0 +1,236 @@
+"""N Game Boys and the buffers that they live in."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from armfold.core.check import ShapeError, check_size
+from armfold.shell.backends.gameboy.machine import ACTIONS, Draw, Machine, MemoryLayout, Settings, as_actions, usable_cores
+from armfold.shell.backends.gameboy.rom import Rom
+from armfold.shell.backends.gameboy.state import REGISTERS, State, check_state, register_index
+from armfold.shell.store.files import write_whole
+
+_FORMAT, _VERSION = "armfold Game Boy state", 1
+
+
+class GameBoy:
+    """N Game Boys that play one cartridge, stepped at once. Nothing is allocated by a step, nor waited for on a GPU.
+
+    state: the live buffers, which `step` and `reset` change; screen: what the last frame of a step showed, uint8
+    [N, 72, 80] ([N, 144, 160] for draw="full"), shades 0 (white) to 3. A lane that meets an illegal opcode stands still
+    until it is reset (`faults`).
+    """
+
+    def __init__(
+        self,
+        rom: str | Path | bytes | Rom,
+        num_envs: int,
+        device: str | torch.device = "cpu",
+        *,
+        frames_per_step: int = 24,
+        release_after_frames: int = 8,
+        actions: Sequence[str] = ACTIONS,
+        draw: Draw = "half",
+        threads: int | None = None,
+        layout: MemoryLayout | None = None,
+        lanes_per_warp: int = 32,
+    ) -> None:
+        """`num_envs` machines, just switched on.
+
+        rom: a file, its bytes, or the name of a shipped game. frames_per_step: 60 a second. release_after_frames: after
+        how many of them the buttons of an action are let go; they are held throughout where that is no fewer. actions: names of buttons, "noop", or several joined by
+        "+". draw: what of the last frame of a step is kept: "half", every second pixel of every second line; "full";
+        "none". threads: on the CPU; None: one for each core. layout: of the memories: "contiguous" lane after lane,
+        "interleaved" word by word of 4 bytes; None: the device's faster one. lanes_per_warp: on a GPU, lanes that
+        share a warp. Raises ValueError; NoCompilerError where nothing can compile the machine.
+        """
+        check_size("num_envs", num_envs)
+        kind = torch.device(device).type if isinstance(device, str) else device.type
+        layout = layout or ("interleaved" if kind == "cuda" else "contiguous")
+        settings = Settings(
+            frames_per_step,
+            release_after_frames,
+            as_actions(actions),
+            draw,
+            usable_cores() if threads is None else threads,
+            layout,
+            lanes_per_warp,
+        )
+        self.machine = Machine(rom, device, settings)
+        self.rom, self.device, self.num_envs = self.machine.rom, self.machine.device, num_envs
+        self.actions, self.draw = settings.actions, settings.draw
+        self.frames_per_step, self.release_after_frames = settings.frames_per_step, settings.release_after_frames
+        self.state = self.machine.init(num_envs)
+        self._actions = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._buttons = torch.zeros(num_envs, dtype=torch.uint8, device=self.device)
+        self._all = torch.ones(num_envs, dtype=torch.bool, device=self.device)
+        self._first = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._faults = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        self._by_actions = self.machine.job(self.state, actions=self._actions)
+        self._by_buttons = self.machine.job(self.state, buttons=self._buttons)
+        self._power_on = self.machine.init(1)
+
+    @property
+    def screen(self) -> Tensor:
+        """Shades of the last frame drawn, uint8 [N, H, W]: the buffer itself, which the next step changes."""
+        return self.state.screen
+
+    def render(self) -> Tensor:
+        """`screen`. Raises ValueError where nothing is drawn."""
+        if self.draw == "none":
+            raise ValueError("nothing is drawn with draw='none'; make the machines with draw='half' or 'full'")
+        return self.state.screen
+
+    def step(self, actions: Tensor) -> None:
+        """`frames_per_step` frames with `actions` [N], of any integer dtype: indices of the action names.
+
+        Raises ShapeError for another shape or dtype, and on the CPU ValueError for what is no action; on a GPU, where
+        looking would wait, such a lane presses nothing.
+        """
+        self._check_integers("actions", actions)
+        self._actions.copy_(actions)
+        if self.device.type == "cpu":
+            taken: np.ndarray[Any, Any] = self._actions.numpy()
+            low, high = taken.min(), taken.max()
+            if low < 0 or high >= len(self.actions):
+                wrong = low if low < 0 else high
+                raise ValueError(f"actions must lie in [0, {len(self.actions)}), got {wrong}")
+        self.machine.advance(self._by_actions)
+
+    def step_buttons(self, buttons: Tensor) -> None:
+        """The same with the buttons themselves, uint8 [N]: bit i is button i of BUTTONS. Raises ShapeError."""
+        if buttons.dtype != torch.uint8:
+            raise ShapeError(f"buttons must have dtype torch.uint8, got {buttons.dtype}")
+        self._check_integers("buttons", buttons)
+        self._buttons.copy_(buttons)
+        self.machine.advance(self._by_buttons)
+
+    def _check_integers(self, name: str, value: Tensor) -> None:
+        if value.shape != (self.num_envs,) or value.is_floating_point() or value.dtype == torch.bool:
+            raise ShapeError(f"{name} must be integers of shape ({self.num_envs},), got {value.dtype} {tuple(value.shape)}")
+
+    def reset(self, mask: Tensor | None = None, start: State | None = None, choice: Tensor | None = None) -> None:
+        """Begin again: the lanes of mask, bool [N], or all.
+
+        start: where, a State of S lanes; None: switched on anew. choice: int64 [N] in [0, S), the start of each lane;
+        None: the first. Lanes outside of the mask cost nothing. Values of `choice` are not looked at. Raises ShapeError.
+        """
+        mask = self._all if mask is None else mask
+        choice = self._first if choice is None else choice
+        for name, value, dtype in (("mask", mask, torch.bool), ("choice", choice, torch.int64)):
+            if value.shape != (self.num_envs,) or value.dtype != dtype or value.device != self.device:
+                raise ShapeError(
+                    f"{name} must be {dtype} of shape ({self.num_envs},) on {self.device}, got {value.dtype} "
+                    f"{tuple(value.shape)} on {value.device}"
+                )
+        if start is None:
+            start = self._power_on
+        else:
+            check_state("start", start, self.state, len(start.registers) if isinstance(start, State) else None)
+            start = self.machine.lay(start)
+        self.machine.copy(self._by_actions, self.machine.job(start), mask.contiguous(), choice.contiguous())
+
+    def snapshot(self, lanes: Tensor | Sequence[int] | None = None) -> State:
+        """A copy of all lanes, or of some: tensors, which any checkpoint can hold. Raises ValueError for no lane."""
+        if lanes is None:
+            return self.machine.clone(self.state)
+        chosen = torch.as_tensor(lanes, dtype=torch.int64, device=self.device).reshape(-1)
+        if not len(chosen) or bool(((chosen < 0) | (chosen >= self.num_envs)).any()):
+            raise ValueError(f"lanes must be some of [0, {self.num_envs}), got {chosen.tolist()}")
+        return self.machine.clone(State(*(buffer[chosen] for buffer in self.state)))
+
+    def restore(self, state: State) -> None:
+        """Go on from what `snapshot` gave. Raises ShapeError for another number of lanes, cartridge or screen."""
+        check_state("state", state, self.state)
+        for buffer, value in zip(self.state, state):
+            buffer.copy_(value)
+
+    def save_state(self, path: str | Path, lane: int = 0) -> None:
+        """Write one lane to a file (safetensors). Raises ValueError for a lane that there is not."""
+        tensors = {name: value.cpu().contiguous() for name, value in self.snapshot([lane])._asdict().items()}
+        facts = {"format": _FORMAT, "version": str(_VERSION), "rom": self.rom.sha256, "title": self.rom.title}
+        facts |= {"registers": json.dumps(REGISTERS)}
+        write_whole(Path(path), lambda temporary: save_file(tensors, temporary, metadata=facts))
+
+    def read_state(self, path: str | Path) -> State:
+        """The State of one lane that `save_state` wrote, for `reset` and `load_state`. Raises ValueError for a file of
+        another cartridge or version, or one whose picture is smaller than this machine's."""
+        path = Path(path)
+        if not path.is_file():
+            raise ValueError(f"state {str(path)!r} is not a file")
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                facts = file.metadata() or {}
+            tensors = load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ValueError(f"state {str(path)!r} cannot be read ({error})") from error
+        self._check_facts(path, facts)
+        state = State(**{**tensors, "screen": self._fit(path, tensors["screen"])})
+        state = State(*(value.to(self.device) for value in state))
+        check_state(f"state {str(path)!r}", state, self.state, 1)
+        return state
+
+    def _check_facts(self, path: Path, facts: dict[str, str]) -> None:
+        if facts.get("format") != _FORMAT:
+            raise ValueError(f"state {str(path)!r} is not a state of a Game Boy")
+        if facts.get("version") != str(_VERSION) or facts.get("registers") != json.dumps(REGISTERS):
+            raise ValueError(f"state {str(path)!r} is of another version of armfold ({facts.get('version')})")
+        if facts.get("rom") != self.rom.sha256:
+            title = facts.get("title")
+            raise ValueError(f"state {str(path)!r} is of another ROM ({title!r}, sha256 {facts.get('rom')}) than {self.rom.title!r}")
+
+    def _fit(self, path: Path, screen: Tensor) -> Tensor:
+        """A saved picture in this machine's size."""
+        wanted = self.state.screen.shape[1:]
+        if screen.shape[1:] == wanted:
+            return screen
+        if screen.shape[1:] == (144, 160):
+            return screen[:, ::2, ::2].contiguous() if self.draw == "half" else screen.new_zeros(1, *wanted)
+        if self.draw == "none":
+            return screen.new_zeros(1, *wanted)
+        raise ValueError(f"state {str(path)!r} has a picture of {tuple(screen.shape[1:])}, not of {tuple(wanted)}")
+
+    def load_state(self, path: str | Path, lanes: Tensor | Sequence[int] | None = None) -> None:
+        """Put what `save_state` wrote into all lanes, or into some. Raises ValueError, as `read_state` does."""
+        start = self.read_state(path)
+        mask = self._all
+        if lanes is not None:
+            chosen = torch.as_tensor(lanes, dtype=torch.int64, device=self.device)
+            mask = torch.zeros_like(self._all).index_fill_(0, chosen, True)
+        self.reset(mask, start)
+
+    def read_memory(self, address: int, length: int = 1, *, out: Tensor | None = None) -> Tensor:
+        """`length` bytes from `address` on, uint8 [N, length], as the processors would read them; nothing changes.
+
+        out: a buffer to fill. Raises ValueError for addresses that there are not.
+        """
+        check_size("length", length)
+        if isinstance(address, bool) or not isinstance(address, int) or not 0 <= address <= 0x10000 - length:
+            raise ValueError(f"address must be in [0, {0x10000 - length:#x}] for {length} bytes, got {address!r}")
+        if out is None:
+            out = torch.empty(self.num_envs, length, dtype=torch.uint8, device=self.device)
+        if out.shape != (self.num_envs, length) or out.dtype != torch.uint8 or not out.is_contiguous():
+            raise ShapeError(f"out must be uint8, contiguous, of shape {(self.num_envs, length)}, got {out.dtype} {tuple(out.shape)}")
+        self.machine.read(self._by_actions, address, out)
+        return out
+
+    def register(self, name: str) -> Tensor:
+        """A number of each lane by its name in REGISTERS, int32 [N]: a view, which the next step changes."""
+        return self.state.registers[:, register_index(name)]
+
+    @property
+    def faults(self) -> Tensor:
+        """Lanes that an illegal opcode has stopped, bool [N]; valid until it is asked for again."""
+        return torch.ne(self.register("fault"), 0, out=self._faults)
+
+    def close(self) -> None:
+        """Let go of the buffers."""
+        self.state = State(*(buffer.new_empty(0) for buffer in self.state))
+        self.machine = None  # type: ignore[assignment]

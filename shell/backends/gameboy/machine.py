@@ -1,0 +1,217 @@
+"""The machine without its state: a cartridge, the compiled program and its settings."""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from armfold.core.check import ShapeError, check_size
+from armfold.shell.backends.gameboy import build, cuda
+from armfold.shell.backends.gameboy.boot import boot_stub
+from armfold.shell.backends.gameboy.rom import BANK, Rom, find_rom
+from armfold.shell.backends.gameboy.state import FOLDER, SHAPES, Job, State, check_state, empty, register_index
+from armfold.shell.choose import suggest
+from armfold.shell.device import find_device
+
+Draw = Literal["half", "full", "none"]
+MemoryLayout = Literal["contiguous", "interleaved"]
+BUTTONS = ("a", "b", "select", "start", "right", "left", "up", "down")  # bit i of a byte of buttons
+ACTIONS = ("noop", "a", "b", "start", "up", "down", "left", "right")
+_DRAW = {"none": 0, "half": 1, "full": 2}
+_MAPPERS = {"none": 0, "MBC1": 1, "MBC1 multicart": 2, "MBC2": 3, "MBC3": 4, "MBC5": 5}
+_POWER_ON = {"boot": 1, "rom_high": 1, "bank_1": 1, "lcd_target": 70224, "serial_end": 2**31 - 1, "sc": 0x7E}
+_POWER_ON |= {"bgp": 0xFC, "obp0": 0xFF, "obp1": 0xFF}
+_WARP, _BLOCK, _COPY_BLOCK = 32, 128, 256
+
+
+class Settings(NamedTuple):
+    """What a machine does in a step, and how it lies in memory."""
+
+    frames_per_step: int
+    release_after_frames: int
+    actions: tuple[str, ...]
+    draw: Draw
+    threads: int
+    layout: MemoryLayout
+    lanes_per_warp: int
+
+
+def action_buttons(name: str) -> int:
+    """The byte of buttons of an action: "noop", a button, or several joined by "+". Raises ValueError."""
+    if name == "noop":
+        return 0
+    bits = 0
+    for button in name.split("+"):
+        if button not in BUTTONS:
+            raise suggest("action", button, ("noop", *BUTTONS))
+        bits |= 1 << BUTTONS.index(button)
+    return bits
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ValueError for what cannot be."""
+    check_size("frames_per_step", settings.frames_per_step)
+    check_size("release_after_frames", settings.release_after_frames)
+    if not settings.actions:
+        raise ValueError("actions must name at least one action, got none")
+    for name, value, known in (("draw", settings.draw, SHAPES), ("layout", settings.layout, ("contiguous", "interleaved"))):
+        if value not in known:
+            raise suggest(name, value, known)
+    check_size("threads", settings.threads)
+    if settings.lanes_per_warp not in (1, 2, 4, 8, 16, 32):
+        raise ValueError(f"lanes_per_warp must be 1, 2, 4, 8, 16 or 32, got {settings.lanes_per_warp!r}")
+
+
+class Machine:
+    """A cartridge and the program that runs it. It holds no state: `step` makes a new one, `advance` writes into one."""
+
+    def __init__(self, rom: str | Path | bytes | Rom, device: str | torch.device, settings: Settings) -> None:
+        """Compile the program, where that has not been done before. Raises ValueError and NoCompilerError."""
+        self.rom = rom if isinstance(rom, Rom) else find_rom(rom)
+        self.device, self.settings = find_device(device), settings
+        check_settings(settings)
+        self.choices = torch.tensor([action_buttons(name) for name in settings.actions], dtype=torch.uint8)
+        self.choices = self.choices.to(self.device)
+        self._rom = self.rom.tensor(self.device)
+        stub = torch.frombuffer(bytearray(boot_stub()), dtype=torch.uint8).to(self.device)
+        self._boot = torch.cat((stub, self._rom[len(stub) : BANK]))
+        self._program = (_Host if self.device.type == "cpu" else _Cuda)(settings, self.device)
+
+    def init(self, num_envs: int) -> State:
+        """`num_envs` machines that have just been switched on."""
+        check_size("num_envs", num_envs)
+        state = self._empty(num_envs)
+        for name, value in _POWER_ON.items():
+            state.registers[:, register_index(name)] = value
+        state.registers[:, register_index("ram_on")] = int(self.rom.mapper == "none" and self.rom.ram_bytes > 0)
+        return state
+
+    def clone(self, state: State) -> State:
+        """A copy that lies in memory as this machine wants it. Raises ShapeError for a state of another one."""
+        copy = self._empty(len(state.registers))
+        check_state("state", state, copy)
+        for buffer, value in zip(copy, state):
+            buffer.copy_(value)
+        return copy
+
+    def lay(self, state: State) -> State:
+        """`state` itself where it lies in memory as this machine wants it, else a copy that does."""
+        interleaved = self.settings.layout == "interleaved"
+        memories = state[1:6]
+        laid = all((x.T if interleaved else x).is_contiguous() for x in memories)
+        return state if laid and state.registers.is_contiguous() and state.screen.is_contiguous() else self.clone(state)
+
+    def _empty(self, num_envs: int) -> State:
+        settings = self.settings
+        interleaved = settings.layout == "interleaved"
+        return empty(num_envs, self.rom.ram_bytes, draw=settings.draw, interleaved=interleaved, device=self.device)
+
+    def job(self, state: State, *, actions: Tensor | None = None, buttons: Tensor | None = None) -> Job:
+        """The work of a step of `state`, whose tensors, and those of the actions, must outlive it."""
+        settings, rom = self.settings, self.rom
+        pointers = {name: tensor.data_ptr() for name, tensor in state._asdict().items()}
+        pointers |= {"rom": self._rom.data_ptr(), "boot": self._boot.data_ptr(), "choices": self.choices.data_ptr()}
+        for name, tensor in (("actions", actions), ("buttons", buttons)):
+            pointers[name] = 0 if tensor is None else tensor.data_ptr()
+        return Job(
+            **pointers,
+            lanes=len(state.registers),
+            num_choices=len(self.choices),
+            rom_banks=rom.banks,
+            cart_bytes=rom.ram_bytes,
+            mapper=_MAPPERS[rom.mapper],
+            has_clock=rom.has_clock,
+            frames=settings.frames_per_step,
+            release_after=settings.release_after_frames,
+            draw=_DRAW[settings.draw],
+            lanes_per_warp=settings.lanes_per_warp,
+        )
+
+    def advance(self, job: Job) -> None:
+        """One step of the state of a job, in place."""
+        self._program.step(job)
+
+    def read(self, job: Job, address: int, out: Tensor) -> None:
+        """Fill out, uint8 [N, length], with memory from `address` on, as the processors would read it."""
+        self._program.read(job, address, out)
+
+    def copy(self, job: Job, source: Job, mask: Tensor, choice: Tensor) -> None:
+        """The lanes of mask [N] become the lanes choice [N] int64 of `source`. Values of `choice` are not looked at."""
+        self._program.copy(job, source, mask, choice)
+
+
+def step(machine: Machine, state: State, actions: Tensor) -> State:
+    """The state after `actions` [N] int64. `state` stays as it is."""
+    if actions.dtype != torch.int64 or actions.shape != state.registers.shape[:1]:
+        raise ShapeError(
+            f"actions must be int64 of shape {tuple(state.registers.shape[:1])}, got {actions.dtype} "
+            f"{tuple(actions.shape)}"
+        )
+    moved = machine.clone(state)
+    machine.advance(machine.job(moved, actions=actions.contiguous()))
+    return moved
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _defines(settings: Settings, **others: int) -> dict[str, int]:
+    return {**({"GB_INTERLEAVED": 1} if settings.layout == "interleaved" else {}), **others}
+
+
+class _Host:
+    """The program on the CPU."""
+
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        self._library = build.compile_library("gameboy", [FOLDER / "cpu.c"], defines=_defines(settings))
+        self._threads = settings.threads
+        bytes_there = self._library.gb_job_bytes()
+        if bytes_there != ctypes.sizeof(Job):
+            raise RuntimeError(f"the compiled Game Boy takes jobs of {bytes_there} bytes, not {ctypes.sizeof(Job)}")
+
+    def step(self, job: Job) -> None:
+        self._library.gb_step(ctypes.byref(job), min(self._threads, job.lanes))
+
+    def read(self, job: Job, address: int, out: Tensor) -> None:
+        self._library.gb_read(ctypes.byref(job), address, out.shape[1], ctypes.c_void_p(out.data_ptr()))
+
+    def copy(self, job: Job, source: Job, mask: Tensor, choice: Tensor) -> None:
+        pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (mask, choice))
+        self._library.gb_copy(ctypes.byref(job), ctypes.byref(source), *pointers)
+
+
+class _Cuda:
+    """The program on a GPU. Nothing here waits for it."""
+
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        kernels = ("gb_step", "gb_read", "gb_copy")
+        defines = _defines(settings, GB_UNIFORM=1)
+        self._module = cuda.load_module(FOLDER / "cuda.cu", kernels, device=device, defines=defines)
+
+    def step(self, job: Job) -> None:
+        threads = -(-job.lanes // job.lanes_per_warp) * _WARP
+        self._launch("gb_step", threads, job)
+
+    def read(self, job: Job, address: int, out: Tensor) -> None:
+        numbers = (ctypes.c_int32(address), ctypes.c_int32(out.shape[1]))
+        self._launch("gb_read", job.lanes, job, *numbers, ctypes.c_void_p(out.data_ptr()))
+
+    def copy(self, job: Job, source: Job, mask: Tensor, choice: Tensor) -> None:
+        pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (mask, choice))
+        self._module.launch("gb_copy", job.lanes, _COPY_BLOCK, job, source, *pointers)
+
+    def _launch(self, name: str, threads: int, *arguments: Any) -> None:
+        self._module.launch(name, -(-threads // _BLOCK), _BLOCK, *arguments)
+
+
+def as_actions(actions: Sequence[str]) -> tuple[str, ...]:
+    """Action names, as a tuple. Raises ValueError for one string, which is a sequence as well."""
+    if isinstance(actions, str):
+        raise ValueError(f"actions must be a sequence of names, got the string {actions!r}")
+    return tuple(actions)

@@ -1,0 +1,78 @@
+"""The state of N Game Boys, as tensors, and the structure by which the C code finds them."""
+
+import ctypes
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from armfold.core.check import ShapeError
+from armfold.shell.choose import suggest
+
+FOLDER = Path(__file__).parent
+REGISTERS = tuple(re.findall(r"\bR\((\w+)\)", re.sub(r"//.*", "", (FOLDER / "registers.h").read_text("utf-8"))))
+SHAPES = {"half": (72, 80), "full": (144, 160), "none": (0, 0)}
+_MEMORIES = {"vram": 0x2000, "wram": 0x2000, "oam": 0xA0, "high": 0x100}  # bytes
+
+
+class State(NamedTuple):
+    """All that N Game Boys are. Memories are int32 words of 4 bytes, the first byte the lowest."""
+
+    registers: Tensor  # [N, R] int32, named by REGISTERS
+    vram: Tensor  # [N, 2048] int32 words, $8000 to $9fff
+    wram: Tensor  # [N, 2048] int32 words, $c000 to $dfff
+    oam: Tensor  # [N, 40] int32 words, $fe00 to $fe9f
+    high: Tensor  # [N, 64] int32 words, $ff00 to $ffff: the sound registers and HRAM; the rest is in `registers`
+    cart_ram: Tensor  # [N, bytes / 4] int32 words, every bank
+    screen: Tensor  # [N, H, W] uint8, shades 0 (white) to 3 of the last frame that was drawn; H = W = 0: none is
+
+
+class Job(ctypes.Structure):
+    """`Job` of types.h."""
+
+    _fields_ = [  # noqa: RUF012
+        *((name, ctypes.c_void_p) for name in ("registers", "vram", "wram", "oam", "high", "cart_ram", "screen")),
+        *((name, ctypes.c_void_p) for name in ("rom", "boot", "actions", "choices", "buttons")),
+        ("lanes", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("num_choices", "rom_banks", "cart_bytes", "mapper", "has_clock")),
+        *((name, ctypes.c_int32) for name in ("frames", "release_after", "draw", "lanes_per_warp", "unused")),
+    ]
+
+
+def empty(num_envs: int, cart_bytes: int, *, draw: str, interleaved: bool, device: torch.device) -> State:
+    """Room for `num_envs` lanes, all zero. Interleaved memories have the strides (1, N)."""
+
+    def words(count: int) -> Tensor:
+        if interleaved:
+            return torch.zeros(count, num_envs, dtype=torch.int32, device=device).T
+        return torch.zeros(num_envs, count, dtype=torch.int32, device=device)
+
+    return State(
+        torch.zeros(num_envs, len(REGISTERS), dtype=torch.int32, device=device),
+        *(words(size // 4) for size in _MEMORIES.values()),
+        words(cart_bytes // 4),
+        torch.zeros(num_envs, *SHAPES[draw], dtype=torch.uint8, device=device),
+    )
+
+
+def register_index(name: str) -> int:
+    """The column of `State.registers` of that name. Raises ValueError."""
+    if name not in REGISTERS:
+        raise suggest("register", name, REGISTERS)
+    return REGISTERS.index(name)
+
+
+def check_state(name: str, state: State, like: State, lanes: int | None = None) -> None:
+    """Raise ShapeError unless `state` could lie in the buffers `like`, with as many lanes or with `lanes`."""
+    if not isinstance(state, State):
+        raise ShapeError(f"{name} must be a State, got {type(state).__name__}")
+    count = len(like.registers) if lanes is None else lanes
+    for field, value, buffer in zip(State._fields, state, like):
+        wanted = (count, *buffer.shape[1:])
+        if value.shape != wanted or value.dtype != buffer.dtype or value.device != buffer.device:
+            raise ShapeError(
+                f"{name}.{field} must be {buffer.dtype} {wanted} on {buffer.device}, got {value.dtype} "
+                f"{tuple(value.shape)} on {value.device}"
+            )
