@@ -23,6 +23,9 @@ def _register_envs() -> None:
     for name in ("Bernoulli", "Drifting", "Contextual", "Dataset"):
         if (id := f"armfold/{name}Bandit-v0") not in registry:
             register(id, single, vector_entry_point=vector, kwargs={"env": name.lower()})
+    if "armfold/Pixels-v0" not in registry:
+        single, vector = (f"armfold.shell.envs.registered:make_pixels_{kind}" for kind in ("single", "vector"))
+        register("armfold/Pixels-v0", single, vector_entry_point=vector)
 
 
 _register_envs()

@@ -5,7 +5,6 @@ vector environment of N lanes has lanes 0 to N - 1.
 """
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,14 +18,22 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from armfold.core import random
 from armfold.core.check import check_size
 from armfold.core.types import BanditEnv
 from armfold.shell.compiled import Mode
-from armfold.shell.envs.spaces import bandit_spaces, check_actions
+from armfold.shell.envs.spaces import (
+    Array,
+    add_final,
+    bandit_spaces,
+    check_action,
+    check_actions,
+    check_reset_mask,
+    draw_seed,
+    plain_seed,
+    seed_keys,
+    to_array,
+)
 from armfold.shell.envs.vector import Info, VectorEnv
-
-Array = np.ndarray[Any, Any]
 
 
 class BanditGym(gymnasium.Env[Array, np.int64]):
@@ -53,15 +60,15 @@ class BanditGym(gymnasium.Env[Array, np.int64]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """The first observation of an episode: the lane's first one for a seed, its next one without."""
-        seed = _plain(seed)
+        seed = plain_seed(seed)
         super().reset(seed=seed)
-        _reset_mask(options, None)
+        check_reset_mask(options, None)
         if seed is None and not self._begun:
-            seed = _draw_seed(self.np_random)
+            seed = draw_seed(self.np_random)
         if seed is None:
             obs, _ = self.face.restart(torch.ones(1, dtype=torch.bool))
         else:
-            obs, _ = self.face.reset(_lane_keys(seed, 1))
+            obs, _ = self.face.reset(seed_keys(seed, 1))
         self._begun, self._left = True, self.max_steps or math.inf
         return self._show(obs), {}
 
@@ -72,7 +79,7 @@ class BanditGym(gymnasium.Env[Array, np.int64]):
         """
         if self._left <= 0:
             raise ResetNeeded("no episode has begun, or it has ended: call reset() first")
-        arm = _check_action(action, self._arms)
+        arm = check_action(action, self._arms)
         obs, reward, _, _, info = self.face.step(torch.tensor([arm]))
         self._left -= 1
         return self._show(obs), reward.item(), False, self._left <= 0, {"regret": info.regret.item()}
@@ -133,17 +140,17 @@ class BanditVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         seed: s for lanes 0 to N - 1 of `simulate(seed=s)`; or N seeds: each lane is lane 0 of its own. options:
         {"reset_mask": bool [N]} for new episodes of some lanes only. Raises ValueError for others.
         """
-        seed = _plain(seed)
+        seed = plain_seed(seed)
         super().reset(seed=seed if isinstance(seed, int) else None)
-        mask = _reset_mask(options, self.num_envs)
+        mask = check_reset_mask(options, self.num_envs)
         if mask is not None and (seed is not None or not self._begun):
             raise ValueError("reset_mask comes without a seed, which starts every lane, and after a first reset")
         if seed is None and not self._begun:
-            seed = _draw_seed(self.np_random)
+            seed = draw_seed(self.np_random)
         if seed is None:
             obs, _ = self.face.restart(torch.ones(self.num_envs, dtype=torch.bool) if mask is None else mask)
         else:
-            obs, _ = self.face.reset(_lane_keys(seed, self.num_envs))
+            obs, _ = self.face.reset(seed_keys(seed, self.num_envs))
         self._begun = True
         return self._show(obs), {}
 
@@ -155,23 +162,18 @@ class BanditVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         if not self._begun:
             raise ResetNeeded("the lanes have not begun: call reset() first")
         obs, *outcome, info = self.face.step(check_actions(actions, self.num_envs, self._arms))
-        reward, terminated, truncated = (_array(x, self.copy) for x in outcome)
+        reward, terminated, truncated = (to_array(x, self.copy) for x in outcome)
         return self._show(obs), reward, terminated, truncated, self._infos(info, truncated)
 
     def _show(self, obs: Tensor | None) -> Array:
         return _seen(obs, (self.num_envs, *self._shape), self.copy)
 
     def _infos(self, info: Info, ended: Array) -> dict[str, Any]:
-        regret = _array(info.regret, self.copy)
+        regret = to_array(info.regret, self.copy)
         infos: dict[str, Any] = {"regret": regret, "_regret": np.ones(self.num_envs, np.bool_)}
         if ended.any():
             last = _seen(info.final_obs, (self.num_envs, *self._shape), copy=True)
-            final_obs = np.full(self.num_envs, None, dtype=object)
-            for lane in np.flatnonzero(ended):
-                final_obs[lane] = last[lane]
-            final_info = {"regret": np.where(ended, regret, 0), "_regret": ended.copy()}
-            infos |= {"final_obs": final_obs, "_final_obs": ended.copy()}
-            infos |= {"final_info": final_info, "_final_info": ended.copy()}
+            add_final(infos, ended, last, {"regret": regret})
         return infos
 
     @property
@@ -194,50 +196,6 @@ def _spaces(env: BanditEnv, limit: float) -> tuple[Box, Discrete]:
     if np.isinf(seen.high).any() and limit < math.inf:
         seen = Box(-limit, limit, seen.shape, np.float32)
     return seen, actions
-
-
-def _draw_seed(generator: np.random.Generator) -> int:
-    return int(generator.integers(2**63))
-
-
-def _lane_keys(seed: int | Sequence[int], lanes: int) -> Tensor:
-    """The keys [N, 2] of lanes 0 to N - 1 of one seed, or of lane 0 of each of N."""
-    if isinstance(seed, int):
-        return random.split(random.key(seed), lanes)
-    if not isinstance(seed, Sequence) or len(seed) != lanes:
-        raise ValueError(f"seed must be an integer or a list of {lanes}, got {seed!r}")
-    return random.fold_in(torch.stack([random.key(_plain(value)) for value in seed]), 0)
-
-
-def _plain(seed: Any) -> Any:
-    """A seed of numpy's as Python's own."""
-    return seed.item() if isinstance(seed, np.integer) else seed
-
-
-def _reset_mask(options: dict[str, Any] | None, lanes: int | None) -> Tensor | None:
-    """The lanes to reset, bool [N]; None: all. Raises ValueError for any other option."""
-    for name, value in (options or {}).items():
-        if name != "reset_mask" or lanes is None:
-            raise ValueError(f"reset knows no option {name!r}")
-        if not isinstance(value, np.ndarray) or value.dtype != np.bool_ or value.shape != (lanes,) or not value.any():
-            raise ValueError(f"reset_mask must be a bool array [{lanes}] that is true somewhere, got {value!r}")
-        return torch.from_numpy(value.copy())  # torch takes no array that is read-only or runs backwards
-    return None
-
-
-def _check_action(action: Any, arms: int) -> int:
-    try:
-        arm = -1 if isinstance(action, bool | np.bool_) else operator.index(action)
-    except TypeError:
-        arm = -1
-    if not 0 <= arm < arms:
-        raise ValueError(f"action must be an integer in [0, {arms}), got {action!r}")
-    return arm
-
-
-def _array(x: Tensor, copy: bool) -> Array:
-    array: Array = x.numpy()
-    return array.copy() if copy else array
 
 
 def _seen(obs: Tensor | None, shape: Sequence[int], copy: bool) -> Array:

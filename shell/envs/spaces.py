@@ -1,13 +1,18 @@
-"""What hosts of bandit environments share: spaces, and numpy arrays that are views of a face's buffers."""
+"""What hosts of environments share: spaces, seeds, checks, and numpy arrays that are views of a face's buffers."""
 
+import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
+from torch import Tensor
 
 from armfold.core import random
 from armfold.core.types import BanditEnv
+
+Array = np.ndarray[Any, Any]
 
 
 def bandit_spaces(env: BanditEnv) -> tuple[Box, Discrete]:
@@ -19,6 +24,11 @@ def bandit_spaces(env: BanditEnv) -> tuple[Box, Discrete]:
     return Box(-np.inf, np.inf, tuple(obs.shape), np.float32), Discrete(arms)
 
 
+def pixel_spaces(stack_k: int, actions: int) -> tuple[Box, Discrete]:
+    """The spaces of one lane: observations [K, 72, 80] uint8, shades 0 to 3, and so many actions."""
+    return Box(0, 3, (stack_k, 72, 80), np.uint8), Discrete(actions)
+
+
 def check_actions(actions: Any, lanes: int, arms: int) -> torch.Tensor:
     """Actions as a tensor [N] of integers. Raises ValueError for another dtype or shape, or values outside [0, K)."""
     array = np.asarray(actions)
@@ -28,3 +38,63 @@ def check_actions(actions: Any, lanes: int, arms: int) -> torch.Tensor:
         wrong = array[(array < 0) | (array >= arms)][0]
         raise ValueError(f"actions must lie in [0, {arms}), got {wrong}")
     return torch.from_numpy(array.astype(np.int64, order="C"))  # a copy: it may be read-only, or run backwards
+
+
+def draw_seed(generator: np.random.Generator) -> int:
+    """A seed for an environment that was given none."""
+    return int(generator.integers(2**63))
+
+
+def seed_keys(seed: int | Sequence[int], lanes: int) -> Tensor:
+    """The keys [N, 2] of lanes 0 to N - 1 of one seed, or of lane 0 of each of N."""
+    if isinstance(seed, int):
+        return random.split(random.key(seed), lanes)
+    if not isinstance(seed, Sequence) or len(seed) != lanes:
+        raise ValueError(f"seed must be an integer or a list of {lanes}, got {seed!r}")
+    return random.fold_in(torch.stack([random.key(plain_seed(value)) for value in seed]), 0)
+
+
+def plain_seed(seed: Any) -> Any:
+    """A seed of numpy's as Python's own."""
+    return seed.item() if isinstance(seed, np.integer) else seed
+
+
+def check_reset_mask(options: dict[str, Any] | None, lanes: int | None) -> Tensor | None:
+    """The lanes to reset, bool [N]; None: all. Raises ValueError for any other option."""
+    for name, value in (options or {}).items():
+        if name != "reset_mask" or lanes is None:
+            raise ValueError(f"reset knows no option {name!r}")
+        if not isinstance(value, np.ndarray) or value.dtype != np.bool_ or value.shape != (lanes,) or not value.any():
+            raise ValueError(f"reset_mask must be a bool array [{lanes}] that is true somewhere, got {value!r}")
+        return torch.from_numpy(value.copy())  # torch takes no array that is read-only or runs backwards
+    return None
+
+
+def check_action(action: Any, arms: int) -> int:
+    """An action of one lane. Raises ValueError for what is no integer in [0, K)."""
+    try:
+        arm = -1 if isinstance(action, bool | np.bool_) else operator.index(action)
+    except TypeError:
+        arm = -1
+    if not 0 <= arm < arms:
+        raise ValueError(f"action must be an integer in [0, {arms}), got {action!r}")
+    return arm
+
+
+def to_array(x: Tensor, copy: bool) -> Array:
+    """`x` as an array: a copy, or a view of the same memory, where that is the host's."""
+    array: Array = x.numpy(force=True)
+    return array.copy() if copy and x.device.type == "cpu" else array
+
+
+def add_final(infos: dict[str, Any], ended: Array, last: Array, lanes: dict[str, Array]) -> None:
+    """What Gymnasium's vectors tell of lanes that ended and started again within a step: final_obs, from `last`
+    [N, ...], and final_info, from the infos [N] of `lanes`, each with its mask."""
+    final_obs = np.full(len(ended), None, dtype=object)
+    for lane in np.flatnonzero(ended):
+        final_obs[lane] = last[lane]
+    final_info: dict[str, Any] = {}
+    for name, values in lanes.items():
+        final_info |= {name: np.where(ended, values, values.dtype.type(0)), f"_{name}": ended.copy()}
+    infos |= {"final_obs": final_obs, "_final_obs": ended.copy()}
+    infos |= {"final_info": final_info, "_final_info": ended.copy()}

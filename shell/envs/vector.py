@@ -181,10 +181,7 @@ class VectorEnv:
         action that is no arm of a bandit is paid NaN.
         """
         self._require_reset()
-        if actions.shape != (self.num_envs,) or actions.is_floating_point() or actions.dtype == torch.bool:
-            raise ShapeError(
-                f"actions must be integers of shape ({self.num_envs},), got {actions.dtype} {tuple(actions.shape)}"
-            )
+        check_lane_actions(actions, self.num_envs)
         self._action[: self.num_envs].copy_(actions)
         self._turn = (self._turn + 1) % len(self._steps)
         with torch.no_grad():
@@ -243,6 +240,12 @@ class VectorEnv:
         """Let go of the buffers. The environment can be reset again."""
         self._steps = []
         self.__dict__.pop("_lanes", None)
+
+
+def check_lane_actions(actions: Tensor, lanes: int) -> None:
+    """Raise ShapeError unless `actions` is a tensor [lanes] of integers."""
+    if actions.shape != (lanes,) or actions.is_floating_point() or actions.dtype == torch.bool:
+        raise ShapeError(f"actions must be integers of shape ({lanes},), got {actions.dtype} {tuple(actions.shape)}")
 
 
 def _empty(x: Tensor) -> Tensor:

@@ -18,7 +18,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 # No -march=native: a cache in a home folder is shared by machines, and the emulator gains nothing from wider vectors.
-FLAGS = ("-O3", "-std=c11", "-fPIC", "-shared", "-pthread", "-fno-strict-aliasing")
+#
+# -O1: beyond it, gcc threads jumps through an interpreter's switch until its registers no longer fit; the Game Boy then
+# runs at less than half the speed (docs/design.md).
+FLAGS = ("-O1", "-std=c11", "-fPIC", "-shared", "-pthread", "-fno-strict-aliasing")
 _INSTALL = {"darwin": "`xcode-select --install` brings one"}
 _ERROR_LINES = 8
 
@@ -40,7 +43,7 @@ def compile_library(
     compiler = find_compiler()
     flags = [*FLAGS, *define_flags(defines)]
     read = [path.read_bytes() for path in [*sources, *headers(sources)]]
-    made_from = [identify(tuple(compiler)), *flags, *(path.name for path in sources), *read]
+    made_from: list[str | bytes] = [identify(tuple(compiler)), *flags, *(path.name for path in sources), *read]
 
     def make(path: Path) -> None:
         folders = dict.fromkeys(f"-I{source.parent}" for source in sources)

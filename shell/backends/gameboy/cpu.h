@@ -303,7 +303,6 @@ GB_FN void block_0(Machine *m, Cpu *r, u32 y, u32 z) {
 // HALT: pc stays at it until the wait is over.
 GB_FN void halt(Machine *m, Cpu *r) {
     Lane *s = &m->s;
-    if (lcd_lazy(m)) lcd_run(m, r->now); // from here on it is not
     i32 due = s->irq & s->irq_enable & 0x1f;
     r->now += 4;
     look_up(m);

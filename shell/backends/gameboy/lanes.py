@@ -228,7 +228,7 @@ class GameBoy:
     @property
     def faults(self) -> Tensor:
         """Lanes that an illegal opcode has stopped, bool [N]; valid until it is asked for again."""
-        return torch.ne(self.register("fault"), 0, out=self._faults)
+        return self._faults.copy_(self.register("fault"))  # without a temporary, unlike a comparison
 
     def close(self) -> None:
         """Let go of the buffers."""

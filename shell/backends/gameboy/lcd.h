@@ -179,7 +179,7 @@ GB_COLD void lcd_change(Machine *m, i32 at) {
 // Nobody needs the changes within the visible lines at their time.
 GB_FN i32 lcd_lazy(const Machine *m) {
     const Lane *s = &m->s;
-    return !(m->drawing | s->halted | s->dma_on | s->first_frame | s->lcd_restart) && !(s->stat & STAT_ANY_IRQ) &&
+    return !(m->drawing | s->dma_on | s->first_frame | s->lcd_restart) && !(s->stat & STAT_ANY_IRQ) &&
            s->lcdc & LCD_ON;
 }
 

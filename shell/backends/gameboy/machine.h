@@ -47,13 +47,26 @@ GB_FN i32 next_event(const Machine *m) {
     return due;
 }
 
+// When a processor that waits looks up for what is due at a time. It looks at every change of the LCD as well, and then
+// not again for 4 T-cycles: a change that comes shortly before, which is one of an odd mode 3, delays it.
+GB_FN i32 halt_until(Machine *m, i32 due) {
+    i32 now = m->s.now;
+    if (!lcd_lazy(m)) return m->target;
+    i32 before = due > now + 8 ? due - 4 : now;
+    lcd_catch_up(m, before);
+    i32 change = m->s.lcd_start + m->s.lcd_target;
+    if (before != now) return change > before && change < due ? change + 4 : due;
+    if (change < due) due = change;
+    return due > now + 4 ? due : now + 4;
+}
+
 GB_FN void run_to_event(Machine *m) {
     Lane *s = &m->s;
     i32 due = next_event(m), least = s->now + 4;
     m->target = s->ime_delay ? s->now + 1 : due > least ? due : least; // one instruction at a time until EI counts
     wake(m);
     if (s->halted)
-        s->now = m->target;
+        s->now = halt_until(m, due);
     else
         cpu_run(m);
     if (s->ime_delay && --s->ime_delay == 0) s->ime = 1;

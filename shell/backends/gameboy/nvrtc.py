@@ -51,7 +51,7 @@ def compile_cubin(source: Path, architecture: str, *, defines: Mapping[str, str 
         )
     options = [f"-arch={architecture}", "--std=c++17", *build.define_flags(defines)]
     read = [path.read_bytes() for path in [source, *build.headers([source])]]
-    made_from = [compiler.identity, *options, *read]
+    made_from: list[str | bytes] = [compiler.identity, *options, *read]
     return build.cached(source.stem, ".cubin", made_from, lambda path: compiler.compile(source, options, path))
 
 
@@ -146,5 +146,5 @@ def _toolkits() -> list[Path]:
 def find_nvcc() -> Nvcc | None:
     """The CUDA toolkit's compiler: on the path, else in a toolkit's usual place."""
     usual = [path for home in _toolkits() if (path := home / "bin" / "nvcc").is_file()]
-    path = shutil.which("nvcc") or next(map(str, usual), None)
-    return Nvcc(path) if path else None
+    found = shutil.which("nvcc") or next(map(str, usual), None)
+    return Nvcc(found) if found else None

@@ -1,0 +1,114 @@
+"""The buffers of a pixel environment, and what writes a step into them."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from armfold.core import random
+from armfold.core.pixels import FullInfo, InfoMode, NoInfo, StatsInfo, choose_start, step_info
+from armfold.shell.buffers import write
+from armfold.shell.envs.pixel_tasks import Task
+
+FRAME = (72, 80)  # pixels of an observation
+
+
+class Info(NamedTuple):
+    """What a step tells beside its outcome."""
+
+    final_obs: Tensor | None  # [N, K, 72, 80] uint8, what a lane that has just ended saw last; elsewhere nothing
+    legal: None  # every action may be taken
+    faults: Tensor  # [N] bool, lanes that an illegal opcode stopped; they are cut off and start again
+    metrics: FullInfo | StatsInfo | NoInfo  # what info_mode asks for, under the names of `_asdict()`
+
+
+class Outputs(NamedTuple):
+    """The buffers that a step fills."""
+
+    obs: Tensor  # [N, K, 72, 80] uint8, shades 0 to 3, oldest frame first
+    reward: Tensor  # [N] float32, reward unit
+    terminated: Tensor  # [N] bool
+    truncated: Tensor  # [N] bool
+    info: Info
+
+
+class Lanes(NamedTuple):
+    """What lanes carry from one step to the next, beside their machines and what they see."""
+
+    rng: Tensor  # [N, 2] int64, keys
+    episode: Tensor  # [N] int64, episodes since `reset`, from 0 on
+    task: Any  # GoalState or MemoryState
+
+
+class Snapshot(NamedTuple):
+    """Everything: what comes after it is what came after it the first time, bit for bit."""
+
+    machine: Any  # State of the backend
+    obs: Tensor  # [N, K, 72, 80] uint8
+    lanes: Lanes
+
+
+class Machine(NamedTuple):
+    """What a step reads of the backend, in buffers that stay where they are."""
+
+    frame: Tensor  # [N, 72, 80] uint8
+    faults: Tensor  # [N] bool
+    memory: Tensor | None  # [N, L] uint8, the bytes that a reward watches
+
+
+class Ends(NamedTuple):
+    """Which lanes start again, and from where the next episode of every lane starts."""
+
+    mask: Tensor  # [N] bool
+    any: Tensor  # bool, 0-dim
+    choice: Tensor  # [N] int64, in [0, S), which the key and the number of that episode decide
+
+
+class Given(NamedTuple):
+    """Those buffers of `Outputs` whose shape K does not change, so that one compiled step serves every K."""
+
+    reward: Tensor  # [N] float32, reward unit
+    terminated: Tensor  # [N] bool
+    truncated: Tensor  # [N] bool
+    faults: Tensor  # [N] bool
+    metrics: FullInfo | StatsInfo | NoInfo
+
+
+def advance(task: Task, lanes: Lanes, machine: Machine, given: Given, ends: Ends, info_mode: InfoMode) -> None:
+    """What the step just taken has given, written into `lanes`, `given` and `ends`."""
+    state, outcome = task.step(lanes.task, machine.frame, machine.memory)
+    truncated = (outcome.truncated | machine.faults) & ~outcome.terminated
+    mask = outcome.terminated | truncated
+    metrics = step_info(info_mode, outcome.dist, outcome.terminated, truncated, reset_mask=mask)
+    write(given, Given(outcome.reward, outcome.terminated, truncated, machine.faults, metrics))
+    write(lanes.task, state)
+    ends.mask.copy_(mask)
+    ends.any.copy_(mask.any())
+
+
+def restart(task: Task, lanes: Lanes, machine: Machine, ends: Ends, starts: int) -> None:
+    """New episodes for the lanes of `ends`, whose machines have been restored, written into `lanes`, and where those
+    after them start."""
+    write(lanes.task, task.restart(lanes.task, machine.frame, machine.memory, ends.mask))
+    lanes.episode.copy_(lanes.episode + ends.mask)
+    write_choice(ends, lanes, starts)
+
+
+def write_choice(ends: Ends, lanes: Lanes, starts: int) -> None:
+    """Where the next episode of every lane starts, written into `ends`."""
+    if starts > 1:
+        ends.choice.copy_(choose_start(random.fold_in(lanes.rng, lanes.episode + 1), starts=starts))
+
+
+def push_frame(obs: Tensor, seen: Tensor, frame: Tensor) -> None:
+    """`core.pixels.stack_update(seen, frame)` into obs [N, K, H, W], which is not seen. Allocates nothing."""
+    # Copies of slices, not the compiled function: Inductor makes no vectors of bytes on a CPU, and is a hundred times
+    # slower at moving them.
+    obs[:, :-1].copy_(seen[:, 1:])
+    obs[:, -1].copy_(frame)
+
+
+def fill_frames(obs: Tensor, frame: Tensor, mask: Tensor) -> None:
+    """`core.pixels.stack_reset(obs, frame, mask)` into obs [N, K, H, W]. Allocates nothing."""
+    words, new = (x.view(torch.int64) for x in (obs, frame))  # eight pixels at a time: ten times as fast
+    torch.where(mask[:, None, None, None], new[:, None], words, out=words)

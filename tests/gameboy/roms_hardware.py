@@ -1,0 +1,196 @@
+"""Micro-ROMs of what PyBoy does not do: the values are those of Pan Docs, and GameBoy runs them alone."""
+
+import numpy as np
+
+from tests.gameboy.assembler import finish
+from tests.gameboy.micro import LCD_OFF, LOG, MicroRom, alone, micro, pictured, program
+from tests.gameboy.roms_memory import banks_seen
+
+
+@micro
+@alone
+def halt_bug() -> MicroRom:
+    """HALT with interrupts off and one pending reads the byte behind it twice. Pan Docs, "halt bug"."""
+    source = f"""
+    {LCD_OFF}
+    ld a, 4
+    ldh (IE), a
+    ldh (IF), a
+    ld a, 0
+    halt
+    inc a
+    ld ({LOG}), a
+    ld b, 0
+    halt
+    ld b, 5             ; 06 06 05: b is 6, and 5 is DEC B
+    ld a, b
+    ld ({LOG + 1}), a
+"""
+    return MicroRom(program(source), 5, {LOG: b"\x02\x05"})
+
+
+@micro
+@alone
+def p1_reads() -> MicroRom:
+    """P1 with no key held, by selection: bits 7 and 6 are 1, 5 and 4 as written. Pan Docs, "Joypad Input"."""
+    looks = "\n".join(
+        f"ld a, {value}\n ldh (P1), a\n ldh a, (P1)\n ld (hl+), a" for value in (0x20, 0x10, 0x30, 0, 0xFF)
+    )
+    return MicroRom(program(f"ld hl, {LOG}\n{looks}"), 3, {LOG: b"\xef\xdf\xff\xcf\xff"})
+
+
+@micro
+@alone
+def unusable() -> MicroRom:
+    """FEA0 to FEFF: on a DMG reads 00 while OAM is free, and keeps nothing. Pan Docs, "Memory Map"."""
+    source = f"""
+    {LCD_OFF}
+    ld a, 0x55
+    ld (0xfea0), a
+    ld (0xfeff), a
+    ld a, (0xfea0)
+    ld ({LOG}), a
+    ld a, (0xfeff)
+    ld ({LOG + 1}), a
+"""
+    return MicroRom(program(source), 4, {LOG: b"\0\0"})
+
+
+@micro
+@alone
+def rom_only() -> MicroRom:
+    """A cartridge without a mapper does not hear writes to ROM. Pan Docs, "No MBC"."""
+    source = f"""
+    ld a, 0
+    ld (0x2000), a
+    ld a, 2
+    ld (0x2100), a
+    ld (0x6000), a
+    ld a, (0x7ff0)
+    ld ({LOG}), a
+    ld a, (0xa000)
+    ld ({LOG + 1}), a
+"""
+    return MicroRom(program(source, data={0x7FF0: b"\x77"}), 3, {LOG: b"\x77\xff"})
+
+
+@micro
+@alone
+def locks() -> MicroRom:
+    """VRAM in mode 3, OAM in modes 2 and 3: reads FF, writes are lost. Pan Docs, "Accessing VRAM and OAM"."""
+
+    def at_mode(mode: int, code: str, label: str) -> str:
+        """Run `code` in that mode of some line."""
+        return f"""
+{label}:
+    ldh a, (STAT)
+    and 3
+    cp {(mode + 3) % 4 if mode != 2 else 0}
+    jr nz, {label}
+{label}b:
+    ldh a, (STAT)
+    and 3
+    cp {mode}
+    jr nz, {label}b
+    {code}
+"""
+
+    source = f"""
+    {LCD_OFF}
+    ld a, 0x11
+    ld (0x8000), a
+    ld (0xfe00), a
+    ld a, 0x91
+    ldh (LCDC), a
+wait:
+    ldh a, (LY)
+    cp 20
+    jr nz, wait
+    ld hl, 0x8000
+    ld de, 0xfe00
+    {at_mode(3, "ld (hl), 0x22", "a1")}
+    {at_mode(3, "ld a, (hl)", "a2")}
+    ld ({LOG}), a
+    ld hl, 0xfe00
+    {at_mode(3, "ld (hl), 0x22", "a3")}
+    {at_mode(3, "ld a, (de)", "a4")}
+    ld ({LOG + 1}), a
+    {at_mode(2, "ld (hl), 0x33", "a5")}
+    {at_mode(2, "ld a, (hl)", "a6")}
+    ld ({LOG + 2}), a
+wait2:
+    ldh a, (LY)
+    cp 144
+    jr nz, wait2
+    ld a, (0x8000)
+    ld ({LOG + 3}), a
+    ld a, (0xfe00)
+    ld ({LOG + 4}), a
+"""
+    return MicroRom(program(source), 5, {LOG: b"\xff\xff\xff\x11\x11"})
+
+
+@micro
+@alone
+def serial_length() -> MicroRom:
+    """Eight bits at 8192 Hz take 4096 T-cycles. Pan Docs, "Serial Data Transfer": DIV passes 16 steps."""
+    source = f"""
+    {LCD_OFF}
+    ldh (DIV), a
+    ld a, 0x81
+    ldh (SC), a
+wait:
+    ldh a, (SC)
+    and 0x80
+    jr nz, wait
+    ldh a, (DIV)
+    ld ({LOG}), a
+"""
+    return MicroRom(program(source), 4, {LOG: b"\x10"})
+
+
+@micro
+@alone
+def port_masks() -> MicroRom:
+    """Bits that no port has read 1, and ports that there are not read FF. Pan Docs, "Hardware Registers"."""
+    ports = (0x02, 0x03, 0x07, 0x08, 0x0E, 0x0F, 0x41, 0x4C, 0x4D, 0x4F, 0x51, 0x55, 0x68, 0x70, 0x7F)
+    zeroed = "\n".join(f"ldh (0xff{port:02x}), a" for port in ports if port != 0x41)
+    looks = "\n".join(f"ldh a, (0xff{port:02x})\n ld (hl+), a" for port in ports)
+    source = (
+        f"{LCD_OFF}\n ld a, 0\n ldh (STAT), a\n ld a, 200\n ldh (LYC), a\n ld a, 0\n{zeroed}\n ld hl, {LOG}\n{looks}"
+    )
+    want = bytes([0x7E, 0xFF, 0xF8, 0xFF, 0xFF, 0xE0, 0x80, *[0xFF] * 8])
+    return MicroRom(program(source), 4, {LOG: want})
+
+
+@micro
+@alone
+def sound_masks() -> MicroRom:
+    """Sound registers read back what was written, with ones where nothing can be read. Pan Docs, "Audio Registers"."""
+    masks = bytes.fromhex("803f00ffbf ff3f00ffbf 7fff9fffbf ffff0000bf 0000".replace(" ", ""))
+    looks = "\n".join(f"ldh a, (0xff{0x10 + i:02x})\n ld (hl+), a" for i in range(len(masks)))
+    clear = "\n".join(f"ldh (0xff{0x10 + i:02x}), a" for i in range(len(masks)))
+    source = f"ld a, 0x80\n ldh (0xff26), a\n ld a, 0\n{clear}\n ld hl, {LOG}\n{looks}"
+    return MicroRom(program(source), 3, {LOG: masks})
+
+
+@micro
+@alone
+@pictured
+def lcd_off_is_white() -> MicroRom:
+    """With BGP = FF a picture is black; switched off, the LCD is white. Pan Docs, "LCDC.7"."""
+    image = program(f"ld a, 0xff\n ldh (BGP), a\n{LCD_OFF}\n jr here")
+    return MicroRom(image, 5, picture=lambda: np.zeros((144, 160), np.uint8))
+
+
+@micro
+def mbc1_multicart() -> MicroRom:
+    """Games side by side on an MBC1: the lower register counts with 4 bits. Pan Docs, "MBC1M"."""
+    lowers = (0, 1, 7, 0x10, 0x1F)
+    built = banks_seen(
+        [(upper, lower, upper << 4 | (lower & 15 if lower else 1)) for upper in range(4) for lower in lowers]
+    )
+    image = bytearray(built.image)
+    for bank in range(64):
+        image[bank * 0x4000 + 0x104 : bank * 0x4000 + 0x134] = bytes(range(48))
+    return built._replace(image=finish(image))
