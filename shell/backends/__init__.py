@@ -8,6 +8,7 @@ import torch
 
 from armfold.shell.backends.gameboy import GameBoy, NoCompilerError, Rom
 from armfold.shell.backends.pyboy import PyBoyBackend
+from armfold.shell.backends.pyboy_lanes import find_pyboy
 from armfold.shell.choose import suggest
 
 Kind = Literal["auto", "gameboy", "pyboy"]
@@ -37,11 +38,11 @@ def open_backend(
         if backend == "gameboy" or torch.device(device).type != "cpu":
             raise
         try:
-            pyboy = PyBoyBackend(rom, num_envs, device, **_shared(settings))
-        except ImportError:
+            find_pyboy()
+        except ValueError:
             raise error from None
         warnings.warn(f"{error}; PyBoy plays instead, many times slower", RuntimeWarning, stacklevel=2)
-        return pyboy
+        return PyBoyBackend(rom, num_envs, device, **_shared(settings))
 
 
 def _shared(settings: dict[str, Any]) -> dict[str, Any]:

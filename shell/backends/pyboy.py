@@ -2,8 +2,9 @@
 
 PyBoy is its authors' (github.com/Baekalfen/PyBoy) and optional: pip install 'armfold[pyboy]'. Each lane is an emulator
 of its own, so steps, snapshots and resets cost time in proportion to the lanes: about 15 ms for each that is saved or
-loaded. The clock of a cartridge goes by the host's time while a state lies saved. Where PyBoy differs from the hardware
-that GameBoy follows, docs/pixels.md says how.
+loaded. A lane that meets an illegal opcode costs a tenth of a second, once. The clock of an MBC3 is wrong after a state
+has been loaded: PyBoy adds the host's time and the age of the machine to it. Where PyBoy differs from the hardware that
+GameBoy follows, docs/pixels.md says how.
 """
 
 import itertools

@@ -37,7 +37,7 @@ EXCEPTIONS: dict[str, Exemption] = {
         ("lcd_off_is_white",),
     ),
     "objects behind the background": Exemption(
-        "an object behind the background hides no object behind itself, and is itself hidden where the background is off",
+        "an object behind the background hides no other object, and is not seen where the background is off",
         "the object in front is chosen first, then hidden by colours 1 to 3 of the background; without that there is 0",
         "Pan Docs, 'OAM', drawing priority",
         ("sprites_behind", "sprites_crowd_behind", "background_off_behind"),

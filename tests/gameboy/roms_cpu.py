@@ -579,8 +579,8 @@ CONTROL_CYCLES = {
     "jr @": 3, "jr nz, @": 2, "jr z, @": 3, "jr nc, @": 3, "jr c, @": 2, "jp @": 4, "jp nz, @": 3, "jp z, @": 4,
     "jp nc, @": 4, "jp c, @": 3, "call leave": 10, "call nz, leave": 3, "call z, leave": 10, "call z, late": 12,
     "call late_nz": 14, "rst 0x30": 8, "push bc": 4, "pop bc": 3, "push af": 4, "ld hl, @\n jp hl": 4,
-    "ld sp, 0xdfc0": 3, "ld sp, hl": 2, "inc sp": 2, "dec sp": 2, "add sp, -1": 4, "ld hl, sp + 1": 3, "ld (0xd100), sp": 5, "di": 1,
-    "call back": 10, "ldh (c), a": 2, "ldh a, (c)": 2,
+    "ld sp, 0xdfc0": 3, "ld sp, hl": 2, "inc sp": 2, "dec sp": 2, "add sp, -1": 4, "ld hl, sp + 1": 3,
+    "ld (0xd100), sp": 5, "di": 1, "call back": 10, "ldh (c), a": 2, "ldh a, (c)": 2,
 }  # fmt: skip
 
 

@@ -546,3 +546,38 @@ org 0x40
     reti
 """
     return MicroRom(program(source), 20)
+
+
+@micro
+@endless
+def joypad_interrupt() -> MicroRom:
+    """HALT until a direction is pressed, whose half P1 selects; the handler counts, the main program reads P1."""
+    source = f"""
+    ld a, 0x20
+    ldh (P1), a
+    ld a, 0x10
+    ldh (IE), a
+    ld a, 0
+    ldh (IF), a
+    ei
+    ld hl, {LOG}
+wait:
+    halt
+    nop
+    ld a, 0x20
+    ldh (P1), a
+    ldh a, (P1)
+    and 0x0f
+    inc l
+    ld (hl), a
+    jr wait
+org 0x60
+    push af
+    push hl
+    ld hl, 0xc200
+    inc (hl)
+    pop hl
+    pop af
+    reti
+"""
+    return MicroRom(program(source), 5)

@@ -619,3 +619,41 @@ def lyc_writes() -> MicroRom:
     ld (hl+), a
 """)
     return MicroRom(program(f"{_lcd_start()}\n ld hl, {LOG}\n" + "\n".join(body)), 6)
+
+
+@micro
+def lcd_on_lyc() -> MicroRom:
+    """LYC and STAT written while the LCD is off: what STAT and IF show in the first cycles after it is on again."""
+    pieces = []
+    for lyc in (0, 1, 200):
+        for stat in (0x00, 0x40, 0x08, 0x20, 0x78):
+            pieces.append(f"""
+    ld a, 0x11
+    ldh (LCDC), a
+    ld a, {lyc}
+    ldh (LYC), a
+    ld a, {stat}
+    ldh (STAT), a
+    ld a, 0
+    ldh (IF), a
+    ldh a, (STAT)
+    ld (hl+), a
+    ld a, 0x91
+    ldh (LCDC), a
+    ldh a, (STAT)
+    ld (hl+), a
+    ldh a, (IF)
+    ld (hl+), a
+    ldh a, (STAT)
+    ld (hl+), a
+    ld b, 40
+w{len(pieces)}: dec b
+    jr nz, w{len(pieces)}
+    ldh a, (STAT)
+    ld (hl+), a
+    ldh a, (IF)
+    ld (hl+), a
+    ldh a, (LY)
+    ld (hl+), a
+""")
+    return MicroRom(program(f"{LCD_OFF}\n ld hl, {LOG}\n{''.join(pieces)}"), 38)

@@ -22,7 +22,7 @@ def test_some_programs(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch", range(30))
+@pytest.mark.parametrize("batch", range(20))
 def test_programs(batch: int) -> None:
     for seed in range(batch * BATCH, (batch + 1) * BATCH):
         _run(seed, every=3)

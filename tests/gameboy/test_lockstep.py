@@ -27,9 +27,9 @@ def _finished(name: str, ours: GameBoy) -> None:
         assert wrong is None, f"{address + (wrong or 0):#x}: {got[wrong]:#x}, must be {want[wrong]:#x}"
 
 
-def _alone(rom: MicroRom) -> GameBoy:
+def _alone(rom: MicroRom, draw: Any = "full") -> GameBoy:
     """GameBoy at the end of the program."""
-    ours = GameBoy(rom.image, 1, draw="full", frames_per_step=rom.frames, release_after_frames=1, threads=1)
+    ours = GameBoy(rom.image, 1, draw=draw, frames_per_step=rom.frames, release_after_frames=1, threads=1)
     ours.step(torch.zeros(1, dtype=torch.int64))
     return ours
 
@@ -65,6 +65,7 @@ def test_picture(name: str) -> None:
     assert len(np.unique(want)) > 1 or name == "lcd_off_is_white"
     wrong = np.argwhere(_alone(rom).screen[0].numpy() != want)
     assert not len(wrong), f"{len(wrong)} pixels, the first (y, x) {wrong[:4].tolist()}"
+    assert np.array_equal(_alone(rom, "half").screen[0].numpy(), want[::2, ::2])
 
 
 @pytest.mark.slow
@@ -110,6 +111,14 @@ def test_buttons() -> None:
     assert difference is None, difference
     left, right = pair.ours.read_memory(0xC000, 0x200).tolist()
     assert left != right  # the lanes went apart
+
+
+@pytest.mark.parametrize("frames", [60, pytest.param(2000, marks=pytest.mark.slow)])
+def test_directions_end_halt(frames: int) -> None:
+    pair = Lockstep(MICRO["joypad_interrupt"]().image)
+    difference = pair.run(frames, _held(frames, 1, 3) & 0xF0, every=frames // 4)
+    assert difference is None, difference
+    assert int(pair.ours.read_memory(0xC200)) >= 3
 
 
 @pytest.mark.slow

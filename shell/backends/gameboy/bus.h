@@ -3,7 +3,7 @@
 #define GB_BUS_H
 
 #include "cartridge.h"
-#include "lcd.h"
+#include "lcd_registers.h"
 #include "timer.h"
 
 enum { DMA_BYTES = OAM_BYTES, DMA_DELAY = 12, DMA_AGAIN_DELAY = 8, ACCESS = 4 };

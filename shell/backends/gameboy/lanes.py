@@ -1,23 +1,26 @@
 """N Game Boys and the buffers that they live in."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from armfold.core.check import ShapeError, check_size
-from armfold.shell.backends.gameboy.machine import ACTIONS, Draw, Machine, MemoryLayout, Settings, as_actions, usable_cores
+from armfold.shell.backends.gameboy.machine import (
+    ACTIONS,
+    Draw,
+    Machine,
+    MemoryLayout,
+    Settings,
+    as_actions,
+    usable_cores,
+)
 from armfold.shell.backends.gameboy.rom import Rom
-from armfold.shell.backends.gameboy.state import REGISTERS, State, check_state, register_index
-from armfold.shell.store.files import write_whole
-
-_FORMAT, _VERSION = "armfold Game Boy state", 1
+from armfold.shell.backends.gameboy.saves import read_state, write_state
+from armfold.shell.backends.gameboy.state import State, check_state, register_index
 
 
 class GameBoy:
@@ -45,11 +48,12 @@ class GameBoy:
         """`num_envs` machines, just switched on.
 
         rom: a file, its bytes, or the name of a shipped game. frames_per_step: 60 a second. release_after_frames: after
-        how many of them the buttons of an action are let go; they are held throughout where that is no fewer. actions: names of buttons, "noop", or several joined by
-        "+". draw: what of the last frame of a step is kept: "half", every second pixel of every second line; "full";
-        "none". threads: on the CPU; None: one for each core. layout: of the memories: "contiguous" lane after lane,
-        "interleaved" word by word of 4 bytes; None: the device's faster one. lanes_per_warp: on a GPU, lanes that
-        share a warp. Raises ValueError; NoCompilerError where nothing can compile the machine.
+        how many of them the buttons of an action are let go; they are held throughout where that is no fewer. actions:
+        names of buttons, "noop", or several joined by "+". draw: what of the last frame of a step is kept: "half",
+        every second pixel of every second line; "full"; "none". threads: on the CPU; None: one for each core. layout:
+        of the memories: "contiguous" lane after lane, "interleaved" word by word of 4 bytes; None: the device's usual
+        one. lanes_per_warp: on a GPU, lanes that share a warp. Raises ValueError; NoCompilerError where nothing can
+        compile the machine.
         """
         check_size("num_envs", num_envs)
         kind = torch.device(device).type if isinstance(device, str) else device.type
@@ -114,13 +118,16 @@ class GameBoy:
 
     def _check_integers(self, name: str, value: Tensor) -> None:
         if value.shape != (self.num_envs,) or value.is_floating_point() or value.dtype == torch.bool:
-            raise ShapeError(f"{name} must be integers of shape ({self.num_envs},), got {value.dtype} {tuple(value.shape)}")
+            raise ShapeError(
+                f"{name} must be integers of shape ({self.num_envs},), got {value.dtype} {tuple(value.shape)}"
+            )
 
     def reset(self, mask: Tensor | None = None, start: State | None = None, choice: Tensor | None = None) -> None:
         """Begin again: the lanes of mask, bool [N], or all.
 
         start: where, a State of S lanes; None: switched on anew. choice: int64 [N] in [0, S), the start of each lane;
-        None: the first. Lanes outside of the mask cost nothing. Values of `choice` are not looked at. Raises ShapeError.
+        None: the first. Lanes outside of the mask cost nothing. Values of `choice` are not looked at.
+        Raises ShapeError.
         """
         mask = self._all if mask is None else mask
         choice = self._first if choice is None else choice
@@ -154,48 +161,12 @@ class GameBoy:
 
     def save_state(self, path: str | Path, lane: int = 0) -> None:
         """Write one lane to a file (safetensors). Raises ValueError for a lane that there is not."""
-        tensors = {name: value.cpu().contiguous() for name, value in self.snapshot([lane])._asdict().items()}
-        facts = {"format": _FORMAT, "version": str(_VERSION), "rom": self.rom.sha256, "title": self.rom.title}
-        facts |= {"registers": json.dumps(REGISTERS)}
-        write_whole(Path(path), lambda temporary: save_file(tensors, temporary, metadata=facts))
+        write_state(Path(path), self.snapshot([lane]), self.rom)
 
     def read_state(self, path: str | Path) -> State:
-        """The State of one lane that `save_state` wrote, for `reset` and `load_state`. Raises ValueError for a file of
-        another cartridge or version, or one whose picture is smaller than this machine's."""
-        path = Path(path)
-        if not path.is_file():
-            raise ValueError(f"state {str(path)!r} is not a file")
-        try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                facts = file.metadata() or {}
-            tensors = load_file(path)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise ValueError(f"state {str(path)!r} cannot be read ({error})") from error
-        self._check_facts(path, facts)
-        state = State(**{**tensors, "screen": self._fit(path, tensors["screen"])})
-        state = State(*(value.to(self.device) for value in state))
-        check_state(f"state {str(path)!r}", state, self.state, 1)
-        return state
-
-    def _check_facts(self, path: Path, facts: dict[str, str]) -> None:
-        if facts.get("format") != _FORMAT:
-            raise ValueError(f"state {str(path)!r} is not a state of a Game Boy")
-        if facts.get("version") != str(_VERSION) or facts.get("registers") != json.dumps(REGISTERS):
-            raise ValueError(f"state {str(path)!r} is of another version of armfold ({facts.get('version')})")
-        if facts.get("rom") != self.rom.sha256:
-            title = facts.get("title")
-            raise ValueError(f"state {str(path)!r} is of another ROM ({title!r}, sha256 {facts.get('rom')}) than {self.rom.title!r}")
-
-    def _fit(self, path: Path, screen: Tensor) -> Tensor:
-        """A saved picture in this machine's size."""
-        wanted = self.state.screen.shape[1:]
-        if screen.shape[1:] == wanted:
-            return screen
-        if screen.shape[1:] == (144, 160):
-            return screen[:, ::2, ::2].contiguous() if self.draw == "half" else screen.new_zeros(1, *wanted)
-        if self.draw == "none":
-            return screen.new_zeros(1, *wanted)
-        raise ValueError(f"state {str(path)!r} has a picture of {tuple(screen.shape[1:])}, not of {tuple(wanted)}")
+        """The State of one lane that `save_state` wrote, for `reset`. Raises ValueError for a file of another cartridge
+        or version, or one whose picture is smaller than this machine's."""
+        return read_state(Path(path), self.state, self.rom)
 
     def load_state(self, path: str | Path, lanes: Tensor | Sequence[int] | None = None) -> None:
         """Put what `save_state` wrote into all lanes, or into some. Raises ValueError, as `read_state` does."""
@@ -217,7 +188,9 @@ class GameBoy:
         if out is None:
             out = torch.empty(self.num_envs, length, dtype=torch.uint8, device=self.device)
         if out.shape != (self.num_envs, length) or out.dtype != torch.uint8 or not out.is_contiguous():
-            raise ShapeError(f"out must be uint8, contiguous, of shape {(self.num_envs, length)}, got {out.dtype} {tuple(out.shape)}")
+            raise ShapeError(
+                f"out must be uint8, contiguous, of shape {(self.num_envs, length)}, got {out.dtype} {tuple(out.shape)}"
+            )
         self.machine.read(self._by_actions, address, out)
         return out
 

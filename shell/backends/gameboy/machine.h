@@ -158,29 +158,38 @@ GB_FN void read_lane(const Job *job, i64 lane, i32 address, i32 length, u8 *out)
     for (i32 i = 0; i < length; i++) out[lane * length + i] = (u8)peek(&m, (address + i) & 0xffff);
 }
 
-GB_FN void copy_memory(u8 *to, const u8 *from, i64 lane, i64 source, i64 bytes, const Job *job, const Job *other, i32 part, i32 parts) {
-    u32 *target = (u32 *)lane_memory(to, lane, bytes), *origin = (u32 *)lane_memory((u8 *)from, source, bytes);
-#ifdef GB_INTERLEAVED
-    i64 step = job->lanes, pace = other->lanes;
-#else
-    i64 step = 1, pace = 1;
-    (void)job, (void)other;
-#endif
-    for (i64 i = part; i < bytes / 4; i += parts) target[i * step] = origin[i * pace];
+// From word to word of 4 bytes of two lanes, each with its own step between them; `parts` threads share the work.
+GB_FN void copy_words(u8 *to, i64 to_step, const u8 *from, i64 from_step, i64 words, i32 part, i32 parts) {
+    u32 *target = (u32 *)to;
+    const u32 *origin = (const u32 *)from;
+    if (to_step + from_step + parts == 3) {
+        memcpy(target, origin, 4 * words);
+        return;
+    }
+    for (i64 i = part; i < words; i += parts) target[i * to_step] = origin[i * from_step];
 }
 
-// All that lane `source` of another job is becomes lane `lane` of this one. `parts` threads share the work of a lane.
+GB_FN i64 word_step(const Job *job) {
+#ifdef GB_INTERLEAVED
+    return job->lanes;
+#else
+    (void)job;
+    return 1;
+#endif
+}
+
+// All that lane `source` of another job is becomes lane `lane` of this one.
 GB_FN void copy_lane(const Job *job, const Job *other, i64 lane, i64 source, i32 part, i32 parts) {
+    u8 *const to[] = {job->vram, job->wram, job->oam, job->high, job->cart};
+    u8 *const from[] = {other->vram, other->wram, other->oam, other->high, other->cart};
+    const i64 bytes[] = {VRAM_BYTES, WRAM_BYTES, OAM_BYTES, HIGH_BYTES, job->cart_bytes};
     i64 shown = screen_bytes(job);
-    for (i32 i = part; i < REGISTERS; i += parts)
-        job->registers[lane * REGISTERS + i] = other->registers[source * REGISTERS + i];
-    copy_memory(job->vram, other->vram, lane, source, VRAM_BYTES, job, other, part, parts);
-    copy_memory(job->wram, other->wram, lane, source, WRAM_BYTES, job, other, part, parts);
-    copy_memory(job->oam, other->oam, lane, source, OAM_BYTES, job, other, part, parts);
-    copy_memory(job->high, other->high, lane, source, HIGH_BYTES, job, other, part, parts);
-    copy_memory(job->cart, other->cart, lane, source, job->cart_bytes, job, other, part, parts);
-    u32 *target = (u32 *)(job->screen + lane * shown), *origin = (u32 *)(other->screen + source * shown);
-    for (i64 i = part; i < shown / 4; i += parts) target[i] = origin[i];
+    for (i32 i = 0; i < 5; i++)
+        copy_words(lane_memory(to[i], lane, bytes[i]), word_step(job), lane_memory(from[i], source, bytes[i]),
+                   word_step(other), bytes[i] / 4, part, parts);
+    copy_words((u8 *)(job->registers + lane * REGISTERS), 1, (u8 *)(other->registers + source * REGISTERS), 1,
+               REGISTERS, part, parts);
+    copy_words(job->screen + lane * shown, 1, other->screen + source * shown, 1, shown / 4, part, parts);
 }
 
 #endif

@@ -58,7 +58,10 @@ def check_settings(settings: Settings) -> None:
     check_size("release_after_frames", settings.release_after_frames)
     if not settings.actions:
         raise ValueError("actions must name at least one action, got none")
-    for name, value, known in (("draw", settings.draw, SHAPES), ("layout", settings.layout, ("contiguous", "interleaved"))):
+    for name, value, known in (
+        ("draw", settings.draw, SHAPES),
+        ("layout", settings.layout, ("contiguous", "interleaved")),
+    ):
         if value not in known:
             raise suggest(name, value, known)
     check_size("threads", settings.threads)
@@ -67,7 +70,7 @@ def check_settings(settings: Settings) -> None:
 
 
 class Machine:
-    """A cartridge and the program that runs it. It holds no state: `step` makes a new one, `advance` writes into one."""
+    """A cartridge and the program that runs it, without a state: `step` makes a new one, `advance` writes into one."""
 
     def __init__(self, rom: str | Path | bytes | Rom, device: str | torch.device, settings: Settings) -> None:
         """Compile the program, where that has not been done before. Raises ValueError and NoCompilerError."""

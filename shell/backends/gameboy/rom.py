@@ -1,4 +1,7 @@
-"""Cartridges: the image, what its header says, and whether the machine can run it (Pan Docs, "The Cartridge Header")."""
+"""Cartridges: the image, what its header says, and whether the machine can run it.
+
+Source: Pan Docs, "The Cartridge Header".
+"""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +14,13 @@ from armfold.shell.choose import suggest
 
 SHIPPED = Path(__file__).parents[2] / "roms"
 BANK = 0x4000
-_MAPPERS = {"none": (0x00, 0x08, 0x09), "MBC1": (1, 2, 3), "MBC2": (5, 6), "MBC3": range(0x0F, 0x14), "MBC5": range(0x19, 0x1F)}
+_MAPPERS = {
+    "none": (0x00, 0x08, 0x09),
+    "MBC1": (1, 2, 3),
+    "MBC2": (5, 6),
+    "MBC3": range(0x0F, 0x14),
+    "MBC5": range(0x19, 0x1F),
+}
 _OTHERS = {0x0B: "MMM01", 0x20: "MBC6", 0x22: "MBC7", 0xFC: "Pocket Camera", 0xFD: "TAMA5", 0xFE: "HuC3", 0xFF: "HuC1"}
 _WITH_RAM = {0x02, 0x03, 0x08, 0x09, 0x10, 0x12, 0x13, 0x1A, 0x1B, 0x1D, 0x1E}
 _WITH_CLOCK = {0x0F, 0x10}

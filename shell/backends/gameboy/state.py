@@ -14,7 +14,7 @@ from armfold.shell.choose import suggest
 FOLDER = Path(__file__).parent
 REGISTERS = tuple(re.findall(r"\bR\((\w+)\)", re.sub(r"//.*", "", (FOLDER / "registers.h").read_text("utf-8"))))
 SHAPES = {"half": (72, 80), "full": (144, 160), "none": (0, 0)}
-_MEMORIES = {"vram": 0x2000, "wram": 0x2000, "oam": 0xA0, "high": 0x100}  # bytes
+_MEMORY_BYTES = (0x2000, 0x2000, 0xA0, 0x100)  # vram, wram, oam, high
 
 
 class State(NamedTuple):
@@ -32,7 +32,7 @@ class State(NamedTuple):
 class Job(ctypes.Structure):
     """`Job` of types.h."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *((name, ctypes.c_void_p) for name in ("registers", "vram", "wram", "oam", "high", "cart_ram", "screen")),
         *((name, ctypes.c_void_p) for name in ("rom", "boot", "actions", "choices", "buttons")),
         ("lanes", ctypes.c_int64),
@@ -49,12 +49,10 @@ def empty(num_envs: int, cart_bytes: int, *, draw: str, interleaved: bool, devic
             return torch.zeros(count, num_envs, dtype=torch.int32, device=device).T
         return torch.zeros(num_envs, count, dtype=torch.int32, device=device)
 
-    return State(
-        torch.zeros(num_envs, len(REGISTERS), dtype=torch.int32, device=device),
-        *(words(size // 4) for size in _MEMORIES.values()),
-        words(cart_bytes // 4),
-        torch.zeros(num_envs, *SHAPES[draw], dtype=torch.uint8, device=device),
-    )
+    registers = torch.zeros(num_envs, len(REGISTERS), dtype=torch.int32, device=device)
+    vram, wram, oam, high = (words(size // 4) for size in _MEMORY_BYTES)
+    screen = torch.zeros(num_envs, *SHAPES[draw], dtype=torch.uint8, device=device)
+    return State(registers, vram, wram, oam, high, words(cart_bytes // 4), screen)
 
 
 def register_index(name: str) -> int:
