@@ -22,7 +22,7 @@ from armfold.core.check import ShapeError, check_size
 from armfold.shell.backends.gameboy.machine import ACTIONS, Draw, action_buttons, as_actions
 from armfold.shell.backends.gameboy.rom import Rom, find_rom
 from armfold.shell.backends.gameboy.state import SHAPES
-from armfold.shell.backends.pyboy_lanes import Lanes, Settings, find_pyboy, receive, serve
+from armfold.shell.backends.pyboy_lanes import Lanes, Settings, Worker, find_pyboy, serve
 from armfold.shell.choose import suggest
 from armfold.shell.store.files import write_whole
 
@@ -48,7 +48,7 @@ class _Here:
         self._lanes.step(self._buttons)
 
     def each(self, lanes: Sequence[int], method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        return [getattr(self._lanes, method)(lane, *given) for lane, given in zip(lanes, arguments, strict=True)]
+        return self._lanes.each(lanes, method, arguments)
 
     def together(self, method: str, *arguments: Any) -> list[Any]:
         return [getattr(self._lanes, method)(*arguments)]
@@ -63,48 +63,37 @@ class _Workers:
     def __init__(self, settings: Settings, screens: Tensor, faults: Tensor, buttons: Tensor, count: int) -> None:
         context = torch.multiprocessing.get_context("spawn")
         shared = [tensor.share_memory_() for tensor in (screens, faults, buttons)]  # type: ignore[no-untyped-call]
-        bounds = [len(faults) * i // count for i in range(count + 1)]
-        self._starts, self._processes, self._pipes = bounds[:-1], [], []
-        for low, high in itertools.pairwise(bounds):
+        self._blocks = [slice(len(faults) * i // count, len(faults) * (i + 1) // count) for i in range(count)]
+        self._workers = []
+        for block in self._blocks:
             ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs, settings, *shared, slice(low, high)), daemon=True)
+            process = context.Process(target=serve, args=(theirs, settings, *shared, block), daemon=True)
             process.start()
             theirs.close()
-            self._processes.append(process)
-            self._pipes.append(ours)
-        self._collect(range(count))
-
-    def _collect(self, workers: Sequence[int]) -> list[Any]:
-        return [receive(self._pipes[i], i) for i in workers]
+            self._workers.append(Worker(len(self._workers), process, ours))
+        for worker in self._workers:
+            worker.answer()
 
     def step(self) -> None:
         self.together("step")
 
     def each(self, lanes: Sequence[int], method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        owners = [max(i for i, start in enumerate(self._starts) if start <= lane) for lane in lanes]
-        answers: list[Any] = [None] * len(lanes)
-        for turn in range(max((owners.count(i) for i in set(owners)), default=0)):  # one a worker at a time
-            asked = {i: [k for k, owner in enumerate(owners) if owner == i][turn : turn + 1] for i in set(owners)}
-            now = {i: k[0] for i, k in asked.items() if k}
-            for i, k in now.items():
-                self._pipes[i].send((method, (lanes[k] - self._starts[i], *arguments[k])))
-            for i, k in now.items():
-                answers[k] = self._collect([i])[0]
-        return answers
+        """One message for each worker, with its part of the lanes."""
+        parts = [[k for k, lane in enumerate(lanes) if block.start <= lane < block.stop] for block in self._blocks]
+        for worker, block, part in zip(self._workers, self._blocks, parts):
+            worker.ask("each", [lanes[k] - block.start for k in part], method, [arguments[k] for k in part])
+        answers = itertools.chain.from_iterable(worker.answer() for worker in self._workers)
+        by_place = dict(zip(itertools.chain.from_iterable(parts), answers))
+        return [by_place[k] for k in range(len(lanes))]
 
     def together(self, method: str, *arguments: Any) -> list[Any]:
-        for pipe in self._pipes:
-            pipe.send((method, arguments))
-        return self._collect(range(len(self._pipes)))
+        for worker in self._workers:
+            worker.ask(method, *arguments)
+        return [worker.answer() for worker in self._workers]
 
     def close(self) -> None:
-        for pipe, process in zip(self._pipes, self._processes):
-            if process.is_alive():
-                pipe.send(("close", ()))
-            process.join(5.0)
-            if process.is_alive():
-                process.kill()
-            pipe.close()
+        for worker in self._workers:
+            worker.close()
 
 
 class PyBoyBackend:

@@ -5,7 +5,9 @@ import signal
 import tempfile
 import threading
 import warnings
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +20,9 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 _ILLEGAL = frozenset((0xD3, 0xDB, 0xDD, 0xE3, 0xE4, 0xEB, 0xEC, 0xED, 0xF4, 0xFC, 0xFD))
 _SHADES = (0x000000, 0x010000, 0x020000, 0x030000)  # colours whose red is the shade
+_SILENT = 5  # above INFO, which is the highest of its levels, and is printed to stdout
 _LOOK = 0.05  # seconds between two looks at whether an emulator has stopped
+_GRACE = 5.0  # seconds that a worker may take to end
 _PARKING = {0xFF80: 0x18, 0xFF81: 0xFE, 0xFFFF: 0}  # a jump to itself, and no interrupts
 
 
@@ -44,17 +48,17 @@ def find_pyboy() -> Any:
 
 def make_pyboy(rom: bytes) -> Any:
     """One PyBoy that plays `rom` from our boot stub on, silent, unseen, as fast as it can; it writes no file."""
-    with tempfile.NamedTemporaryFile(suffix=".bin") as stub:  # PyBoy reads it once, by name
-        stub.write(boot_stub())
-        stub.flush()
+    with tempfile.TemporaryDirectory() as folder:
+        stub = Path(folder) / "boot.bin"  # PyBoy reads it once, by name
+        stub.write_bytes(boot_stub())
         boy = find_pyboy().PyBoy(
             io.BytesIO(rom),
             window="null",
-            bootrom=stub.name,
+            bootrom=str(stub),
             cgb=False,
             sound_emulated=False,
             no_input=True,
-            log_level="CRITICAL",
+            log_level=_SILENT,
             color_palette=_SHADES,
         )
     boy.set_emulation_speed(0)
@@ -71,7 +75,7 @@ class _Watch:
     def __init__(self) -> None:
         self._tick = 0  # counts them
         self._boy: Any = None  # the emulator in a tick
-        self._saved: list[int] = []  # what was at the places of _parking when it was sent to wait
+        self._saved: list[int] = []  # what was in the places of _PARKING, and PC, when it was sent to wait
         self._closed = threading.Event()
         threading.Thread(target=self._look, daemon=True).start()
 
@@ -166,6 +170,10 @@ class Lanes:
         self.boys[lane].load_state(io.BytesIO(state))
         self._faults[lane] = fault
 
+    def each(self, lanes: Sequence[int], method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """A method of these lanes, one after the other."""
+        return [getattr(self, method)(lane, *given) for lane, given in zip(lanes, arguments, strict=True)]
+
     def read(self, address: int, length: int) -> Bytes:
         """Memory of all lanes, [n, length]."""
         rows = [boy.memory[address : address + length] for boy in self.boys]
@@ -190,7 +198,7 @@ def _event(name: str) -> str:
 
 
 def serve(pipe: Connection, settings: Settings, screens: Any, faults: Any, buttons: Any, rows: slice) -> None:
-    """A worker: lanes `rows` of shared tensors. It takes (method of Lanes, arguments) and answers with the result."""
+    """Be a worker: hold the lanes `rows` of shared tensors, take (method of Lanes, arguments), answer with the result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its owner's
     lanes = Lanes(settings, screens.numpy()[rows], faults.numpy()[rows])
     held = buttons.numpy()[rows]
@@ -206,9 +214,35 @@ def serve(pipe: Connection, settings: Settings, screens: Any, faults: Any, butto
     lanes.close()
 
 
-def receive(pipe: Connection, number: int) -> Any:
-    """What a worker answers. Raises RuntimeError where it has died."""
-    try:
-        return pipe.recv()
-    except (EOFError, ConnectionError) as error:
-        raise RuntimeError(f"worker {number} of the PyBoys has died; what it printed says why") from error
+class Worker(NamedTuple):
+    """What its owner holds of a worker. All but `close` raise RuntimeError where it has died."""
+
+    number: int
+    process: Any
+    pipe: Connection
+
+    def ask(self, method: str, *arguments: Any) -> None:
+        """Let it begin; it must have been asked for its last answer."""
+        try:
+            self.pipe.send((method, arguments))
+        except (OSError, ValueError) as error:
+            raise self._dead() from error
+
+    def answer(self) -> Any:
+        """Wait for what it answers."""
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise self._dead() from error
+
+    def _dead(self) -> RuntimeError:
+        return RuntimeError(f"worker {self.number} of the PyBoys has died; what it printed says why")
+
+    def close(self) -> None:
+        """End it; no harm where it has ended."""
+        if self.process.is_alive() and not self.pipe.closed:
+            self.pipe.send(("close", ()))
+        self.process.join(_GRACE)
+        if self.process.is_alive():
+            self.process.kill()
+        self.pipe.close()

@@ -28,6 +28,7 @@ class Fuzz:
     def __init__(self, seed: int) -> None:
         self.rng, self.labels = random.Random(seed), 0
         self.in_wram = self.rng.random() < 0.4
+        self.waits = self.rng.random() < 0.5  # for VBlank: such a program goes round a few times only
         self.mapper, self.banks, self.ram = self.rng.choice(MAPPERS)
         self.plain = [
             form for form in FORMS.values() if form.name not in CONTROL and "sp" not in " ".join(form.operands)
@@ -87,7 +88,8 @@ class Fuzz:
             self.stack,
             self.bank,
         ]
-        return self.rng.choice([*makers, self.interrupts, self.wait, self.transfer])(depth)
+        makers += [self.interrupts, *([self.wait, self.transfer] if self.waits else [])]
+        return self.rng.choice(makers)(depth)
 
     def jump(self, depth: int) -> list[str]:
         label, condition = self.label(), self.rng.choice(("", "nz, ", "z, ", "nc, ", "c, "))
@@ -164,7 +166,7 @@ class Fuzz:
         return [self.rng.choice(("di", "ei\n nop", "ei\n nop", "ei\n di"))]
 
     def wait(self, depth: int) -> list[str]:
-        return ["ld a, 5", "ldh (IE), a", "ei", "nop", "halt", "nop"]
+        return [f"ld a, {1 | self.rng.randrange(8)}", "ldh (IE), a", "ei", "nop", "halt", "nop"]
 
     def transfer(self, depth: int) -> list[str]:
         """OAM DMA in VBlank, from the tables of objects."""
@@ -190,6 +192,12 @@ class Fuzz:
             vectors.append(f"org 0x800 + 32 * {i}\nhandler{i}:\n ld hl, 0xdf00 + {i}\n inc (hl)\n {look}\n {ends}")
         return self.image(body, vectors)
 
+    def clocks(self) -> list[str]:
+        """Interrupts on from the start, the timer's too, in most programs."""
+        values = {"TAC": self.rng.randrange(8), "TMA": self.byte(), "IE": self.rng.randrange(16), "STAT": self.byte()}
+        writes = [f"ld a, {value}\n ldh ({name}), a" for name, value in values.items()]
+        return [*writes, *(["ei"] if self.rng.random() < 0.8 else [])]
+
     def image(self, body: list[str], rest: list[str]) -> MicroRom:
         rng = self.rng
         start = [LCD_OFF, "ld hl, 0x6000", "ld de, 0x8000", "ld bc, 0x1f00", "call copy", f"ld hl, {OBJECTS}",
@@ -204,6 +212,15 @@ class Fuzz:
             body = ["main = 0xd000"]
         copy = "copy: ld a, (hl+)\n ld (de), a\n inc de\n dec bc\n ld a, b\n or c\n jr nz, copy\n ret"
         registers = [f"ld a, {rng.randrange(256)}\n ldh ({name}), a" for name in PICTURE_PORTS]
-        first = [*start, *registers, f"ld sp, {STACK_TOP}", "ld a, 0x93", "ldh (LCDC), a", "jp main", copy]
+        first = [
+            *start,
+            *registers,
+            f"ld sp, {STACK_TOP}",
+            "ld a, 0x93",
+            "ldh (LCDC), a",
+            *self.clocks(),
+            "jp main",
+            copy,
+        ]
         source = "\n".join([*first, *body, "jp main", *rest])
         return MicroRom(program(source, mapper=self.mapper, rom_banks=self.banks, ram=self.ram, data=data), 12)

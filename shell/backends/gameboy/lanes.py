@@ -21,6 +21,7 @@ from armfold.shell.backends.gameboy.machine import (
 from armfold.shell.backends.gameboy.rom import Rom
 from armfold.shell.backends.gameboy.saves import read_state, write_state
 from armfold.shell.backends.gameboy.state import State, check_state, register_index
+from armfold.shell.device import find_device
 
 
 class GameBoy:
@@ -56,8 +57,8 @@ class GameBoy:
         compile the machine.
         """
         check_size("num_envs", num_envs)
-        kind = torch.device(device).type if isinstance(device, str) else device.type
-        layout = layout or ("interleaved" if kind == "cuda" else "contiguous")
+        device = find_device(device)
+        layout = layout or ("interleaved" if device.type == "cuda" else "contiguous")
         settings = Settings(
             frames_per_step,
             release_after_frames,

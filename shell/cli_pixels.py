@@ -1,0 +1,31 @@
+"""The `armfold pixels` command."""
+
+from collections.abc import Callable
+
+from armfold.shell.choose import suggest
+from armfold.shell.cli_pixels_bench import bench
+from armfold.shell.cli_pixels_play import play
+from armfold.shell.cli_pixels_record import goal, record
+from armfold.shell.cli_pixels_smoke import smoke
+
+
+def pixels(argv: list[str]) -> int:
+    """Play on Game Boys, record pictures, capture goals, try and measure the pixel environments.
+
+    Returns the exit status.
+    """
+    actions: dict[str, Callable[[list[str]], int | None]] = {
+        "play": play,
+        "record": record,
+        "goal": goal,
+        "smoke": smoke,
+        "bench": bench,
+    }
+    if not argv or argv[0] in ("-h", "--help"):
+        lines = [f"  {name:10}{(function.__doc__ or '').splitlines()[0]}" for name, function in actions.items()]
+        last = "armfold pixels ACTION --help lists its options."
+        print("\n".join(["usage: armfold pixels ACTION [OPTIONS]", "", *lines, "", last]))
+        return 0 if argv else 2
+    if argv[0] not in actions:
+        raise suggest("action of pixels", argv[0], actions)
+    return actions[argv[0]](argv[1:]) or 0

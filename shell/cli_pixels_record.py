@@ -1,0 +1,208 @@
+"""`armfold pixels record` and `armfold pixels goal`: what an agent's play leaves in files."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from armfold.core.check import check_number, check_size
+from armfold.core.pixels import goal_distance
+from armfold.shell.cli_pixels_machines import MachineOptions, open_agent, open_play, play_length, read_options
+from armfold.shell.run.pixels import FRAME_RATE, Play
+from armfold.shell.store.files import find_place
+from armfold.shell.store.goals import Goal, check_folder, check_goal, save_goal
+from armfold.shell.view.pixels import SHORTEST, durations, picture, tile, write_gif, write_png
+from armfold.shell.view.progress import track
+
+log = logging.getLogger("armfold")
+
+Palette = Literal["grey", "green"]
+_STEPS = 256  # of an agent without an end
+_LAST = 1000.0  # ms that the last picture of a GIF stays
+
+
+@dataclasses.dataclass(frozen=True)
+class _Record:
+    """Let an agent play, and record the screens of any lanes as a moving picture, the last ones as pictures."""
+
+    out: Path | None = None
+    """A file for the lanes of --lanes: NAME.gif for all of the play, NAME.png for its last picture."""
+    sheet: Path | None = None
+    """A file NAME.png for the last picture of every lane."""
+    agent: str = "random"
+    """Who plays: random, noop, solution (of a game that comes with the library), or a file of action names, one a line
+    or a JSON list."""
+    steps: int | None = None
+    """Steps to play; where not given, all that the agent has to do, or 256."""
+    num_envs: int = 1
+    """Lanes."""
+    lanes: str | None = None
+    """Lanes of --out, separated by commas; all where not given."""
+    columns: int | None = None
+    """Lanes beside each other; where not given, about as many as below each other."""
+    scale: int = 3
+    """Width and height of a pixel."""
+    draw: Literal["half", "full"] = "half"
+    """half: 80 x 72 pixels, what environments see; full: 160 x 144."""
+    palette: Palette = "grey"
+    """Colours of the four shades."""
+    every: int | None = None
+    """Frames of the Game Boy between two pictures of a GIF: 2 for smooth motion; those of a step where not given."""
+    speed: float = 1.0
+    """How much faster than a Game Boy a GIF plays."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordOptions(MachineOptions, _Record):
+    __doc__ = _Record.__doc__
+
+
+def record(argv: list[str]) -> None:
+    """Record the screens of any lanes as a GIF, their last ones as a PNG, a contact sheet."""
+    config: RecordOptions = read_options(RecordOptions, "record", argv)
+    for name in ("scale", "num_envs", "columns", "steps", "every"):
+        if getattr(config, name) is not None:
+            check_size(name, getattr(config, name))
+    check_number("speed", config.speed, low=0, open_low=True)
+    if config.out is None and config.sheet is None:
+        raise ValueError("out or sheet must name a file to write")
+    out, sheet = _place("out", config.out, (".gif", ".png")), _place("sheet", config.sheet, (".png",))
+    if out is not None and out == sheet:
+        raise ValueError(f"sheet {config.sheet} is the file of out as well: give it another name")
+    lanes = _lanes(config)
+    play = open_play(config, config.num_envs, every=config.every, draw=config.draw)
+    agent = open_agent(config, play.machines, argv)
+    steps = play_length(agent, config.steps, _STEPS)
+    every = config.every or config.frames_per_step
+    count, each = steps * config.frames_per_step // every, 1000 * every / FRAME_RATE / config.speed
+    if not count:
+        raise ValueError(f"every {every} frames there is no picture in {steps} steps of {config.frames_per_step}")
+    if each < SHORTEST and out is not None and out.suffix == ".gif":
+        raise ValueError(
+            f"every {every} frames at speed {config.speed:g} is a picture each {each:.1f} ms, "
+            f"and in a GIF none can be shorter than {SHORTEST} ms"
+        )
+    grid = {"columns": config.columns, "scale": config.scale}
+    with track("record", count, enabled=not config.quiet) as tell:
+        screens = _told(play.watch(agent, steps), tell)
+        if out is not None and out.suffix == ".gif":
+            pictures = (tile(shown[lanes], **grid) for shown in screens)
+            write_gif(out, pictures, config.palette, durations(count, each, last=_LAST))
+        for _ in screens:
+            pass
+    if out is not None and out.suffix == ".png":
+        write_png(out, tile(play.machines.screen[lanes], **grid), config.palette)
+    if sheet is not None:
+        write_png(sheet, tile(play.machines.screen, **grid), config.palette)
+    _report(config, play, steps, count)
+
+
+def _told(screens: Iterator[Tensor], tell: object) -> Iterator[Tensor]:
+    for done, screen in enumerate(screens, start=1):
+        tell(done)  # type: ignore[operator]
+        yield screen
+
+
+def _place(name: str, path: Path | None, suffixes: tuple[str, ...]) -> Path | None:
+    if path is not None and path.suffix.lower() not in suffixes:
+        raise ValueError(f"{name} must end in {' or '.join(suffixes)}, got {str(path)!r}")
+    return find_place(name, path)
+
+
+def _lanes(config: RecordOptions) -> Tensor:
+    """The lanes of --lanes, int64 [L]."""
+    if config.lanes is None:
+        return torch.arange(config.num_envs)
+    if config.out is None:
+        raise ValueError("--lanes would change nothing: sheet shows every lane, and out is not given")
+    words = [word.strip() for word in config.lanes.split(",") if word.strip()]
+    for word in words:
+        if not word.isdecimal() or int(word) >= config.num_envs:
+            raise ValueError(f"lanes must lie in [0, {config.num_envs}), got {word!r}; num_envs says how many there are")
+    if not words:
+        raise ValueError(f"lanes must name at least one lane, got {config.lanes!r}")
+    return torch.tensor([int(word) for word in words])
+
+
+def _report(config: RecordOptions, play: Play, steps: int, pictures: int) -> None:
+    faults = int(play.machines.faults.sum())
+    if faults:
+        log.warning("%d of %d lanes met an illegal opcode and stand still", faults, config.num_envs)
+    if config.quiet:
+        return
+    print(f"{play.machines.rom.title}: {config.num_envs} lanes, {steps} steps of agent {config.agent}")
+    for name, path in (("picture", config.out), ("sheet", config.sheet)):
+        if path is not None:
+            told = f", {pictures} pictures" if path.suffix == ".gif" else ""
+            print(f"{name}: {path} ({path.stat().st_size / 1024:.0f} KiB{told})")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Goal:
+    """Capture what the screen shows at a step of an agent's play, as a goal, and the state of an earlier step, to
+    start from: files for GoalEnv. Its folder has goal.safetensors, start.safetensors and goal.png."""
+
+    out: Path
+    """Folder to write; it must be new or empty."""
+    agent: str = "solution"
+    """Who plays: solution (of a game that comes with the library), random, noop, or a file of action names, one a line
+    or a JSON list."""
+    at: int | None = None
+    """Steps played when the screen is the goal; all that the agent has to do where not given."""
+    start_at: int = 0
+    """Steps played at the state to start from."""
+    tau: float = 0.05
+    """How near the screen must be to the goal: the mean difference of pixels, in (0, 1]."""
+    k: int = 4
+    """Steps in a row for which it must be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GoalOptions(MachineOptions, _Goal):
+    __doc__ = _Goal.__doc__
+
+
+def goal(argv: list[str]) -> None:
+    """Capture a goal, and a state to start from, from an agent's play."""
+    config: GoalOptions = read_options(GoalOptions, "goal", argv)
+    check_number("tau", config.tau, low=0.0, high=1.0, open_low=True)
+    check_size("k", config.k)
+    check_size("start_at", config.start_at, low=0)
+    play = open_play(config, 1)
+    agent = open_agent(config, play.machines, argv)
+    if config.at is None and agent.steps is None:
+        raise ValueError(f"at must be given for agent {config.agent!r}, whose play has no end")
+    at = play_length(agent, config.at, 0)
+    check_size("at", at, low=0)
+    if agent.steps is not None and at > agent.steps:
+        raise ValueError(f"at must lie in [0, {agent.steps}], the steps of agent {config.agent!r}, got {at}")
+    if config.start_at > at:
+        raise ValueError(f"start_at must lie in [0, {at}], the steps before the goal, got {config.start_at}")
+    check_folder("out", config.out)
+    frames, start = [play.machines.screen[0].cpu().clone()], play.machines.snapshot()
+    for screen in play.watch(agent, at):
+        frames.append(screen[0].cpu().clone())
+        if len(frames) == config.start_at + 1:
+            start = play.machines.snapshot()
+    captured = Goal(frames[-1], config.tau, config.k, play.machines.rom.sha256)
+    check_goal(captured)
+    play.machines.restore(start)
+    save_goal(
+        config.out,
+        captured,
+        start=play.machines.save_state,
+        draw=lambda path: picture(tile(captured.frame[None], scale=3), "grey").save(path, format="PNG"),
+    )
+    if not config.quiet:
+        dist = goal_distance(torch.stack(frames), captured.frame).tolist()
+        near = sum(x < captured.tau for x in dist)
+        print(f"{play.machines.rom.title}: the screen after {at} steps of agent {config.agent}")
+        print(f"distance: {dist[config.start_at]:.3f} at the start (step {config.start_at}), tau {captured.tau:g}")
+        print(f"near it: {near} of the {len(dist)} screens of this play; k {captured.k}")
+        print(f"goal: {config.out}")
+    if goal_distance(frames[config.start_at], captured.frame) < captured.tau:
+        log.warning("the start is within tau %g of the goal already", captured.tau)
