@@ -15,6 +15,7 @@ from armfold.shell.choose import suggest
 from armfold.shell.cli_armac import armac, show_training
 from armfold.shell.cli_bandit import bandit, show_comparison
 from armfold.shell.cli_evaluate import evaluate
+from armfold.shell.cli_pixels import pixels
 from armfold.shell.cli_replay import replay
 from armfold.shell.cli_solve import is_game, no_game, show_game, show_solutions, solve
 from armfold.shell.cli_sweep import show_sweep, sweep
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         "solve": solve,
         "armac": armac,
         "replay": replay,
+        "pixels": pixels,
         "list": catalogue,
         "show": show,
     }

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from armfold.core.check import check_size
 from armfold.shell.device import find_device
 from armfold.shell.run.pixels_bench import measure
 from armfold.shell.run.pixels_player import Settings
@@ -33,8 +34,8 @@ class _Options(Settings):
     baseline: Path | None = None
     """A file of such lines: fail below 0.95x of the env-steps a second of the last one with this configuration."""
     max_mem_delta: int | None = None
-    """Bytes: fail where memory has grown by more over the timed steps, or a step allocates more. The memory of a process
-    on the CPU moves by some pages of its own accord."""
+    """Bytes: fail where memory has grown by more over the timed steps, or a step allocates more. On a CPU a process's
+    memory moves by some pages of its own accord."""
 
 
 def bench(argv: list[str]) -> int:
@@ -42,6 +43,8 @@ def bench(argv: list[str]) -> int:
     options = read_words(_Options, args=argv, prog="armfold pixels bench", description=_Options.__doc__)
     device = find_device(options.device).type
     refuse_flags(argv, _find_idle(options, device))
+    if options.max_mem_delta is not None:
+        check_size("max_mem_delta", options.max_mem_delta, low=0)
     jsonl = find_place("jsonl", options.jsonl)
     if options.baseline is not None and not options.baseline.is_file():
         raise ValueError(f"baseline {options.baseline} is not a file")

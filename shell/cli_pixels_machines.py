@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from armfold.shell.backends import Kind, open_backend
 from armfold.shell.backends.gameboy import ACTIONS
@@ -14,7 +15,9 @@ from armfold.shell.backends.gameboy.machine import Draw
 from armfold.shell.device import find_device
 from armfold.shell.envs.reset_cache import load_starts
 from armfold.shell.run.pixels import Agent, Machines, Play, Timing, make_agent
+from armfold.shell.store.goals import Goal, save_goal
 from armfold.shell.view.console import log_to_terminal
+from armfold.shell.view.pixels import tile, write_png
 from armfold.shell.words import read_words, refuse_flags
 
 
@@ -63,15 +66,16 @@ def action_names(config: MachineOptions) -> tuple[str, ...]:
     return names
 
 
-def open_machines(config: MachineOptions, num_envs: int, *, timing: Timing, draw: Draw = "half") -> Machines:
-    """Machines that play `timing.chunk` frames at a time. Raises ValueError for what cannot be."""
-    timing.check()
+def open_machines(config: MachineOptions, num_envs: int, *, chunk: int | None = None, draw: Draw = "half") -> Machines:
+    """Machines that have just been switched on, with the steps of the options; or of `chunk` frames, in which they
+    release no button. Raises ValueError for what cannot be."""
     settings: dict[str, Any] = {"actions": action_names(config), "draw": draw}
     if config.threads is not None:
         settings["workers" if config.backend == "pyboy" else "threads"] = config.threads
+    frames, held = config.frames_per_step, config.release_after_frames
+    step = {"frames_per_step": chunk or frames, "release_after_frames": chunk or held}
     device = find_device(config.device)
-    chunk = {"frames_per_step": timing.chunk, "release_after_frames": timing.chunk}
-    return open_backend(config.rom, num_envs, device, backend=config.backend, **chunk, **settings)
+    return open_backend(config.rom, num_envs, device, backend=config.backend, **step, **settings)
 
 
 def start_lanes(config: MachineOptions, machines: Machines) -> None:
@@ -88,7 +92,8 @@ def start_lanes(config: MachineOptions, machines: Machines) -> None:
 def open_play(config: MachineOptions, num_envs: int, *, every: int | None = None, draw: Draw = "half") -> Play:
     """Machines where --state says, for somebody who looks every so many frames. Raises ValueError."""
     timing = Timing(config.frames_per_step, config.release_after_frames, every)
-    machines = open_machines(config, num_envs, timing=timing, draw=draw)
+    timing.check()
+    machines = open_machines(config, num_envs, chunk=timing.chunk, draw=draw)
     start_lanes(config, machines)
     return Play(machines, timing)
 
@@ -106,3 +111,20 @@ def play_length(agent: Agent, steps: int | None, otherwise: int) -> int:
     if steps is not None:
         return steps
     return otherwise if agent.steps is None else agent.steps
+
+
+def write_goal(folder: Path, frame: Tensor, start: Any, config: Any, machines: Any, *, replace: bool = False) -> None:
+    """Write a goal's folder: a frame [72, 80], and the State of one lane to start from. The machines are afterwards as
+    they were. Raises ValueError for --tau and --k that cannot be."""
+    now = machines.snapshot()
+    machines.restore(start)
+    try:
+        save_goal(
+            folder,
+            Goal(frame, config.tau, config.k, machines.rom.sha256),
+            start=machines.save_state,
+            draw=lambda path: write_png(path, tile(frame[None], scale=3), "grey"),
+            replace=replace,
+        )
+    finally:
+        machines.restore(now)

@@ -1,5 +1,6 @@
 """`armfold pixels play`: a game in the terminal, for a person or an agent."""
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -9,26 +10,21 @@ import torch
 
 from armfold.core.check import check_number, check_size
 from armfold.shell.backends.gameboy import action_buttons
-from armfold.shell.cli_pixels_machines import MachineOptions, open_agent, open_play, read_options
+from armfold.shell.cli_pixels_machines import MachineOptions, open_agent, open_play, read_options, write_goal
 from armfold.shell.run.pixels import FRAME_RATE, Agent, Play
 from armfold.shell.store.files import find_place
-from armfold.shell.store.goals import Goal, check_folder, save_goal
-from armfold.shell.view.pixels import picture, tile
+from armfold.shell.store.goals import check_folder
 from armfold.shell.view.terminal_pixels import Terminal, fit, open_terminal, plain_rows
 from armfold.shell.words import refuse_flags
 
 _EVERY = 2  # frames between two pictures
 _LAG = 0.1  # seconds that a slow machine tries to catch up with
-_HELP = "arrows or wasd: walk, z j: A, x k: B, enter: START, backspace: SELECT, v: save, g: goal, q: quit"
+_HELP = "q quit  v save  g goal  arrows walk  z A  x B  enter START  backspace SELECT"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Play:
-    """Play in the terminal, with arrows or WASD, z or j for A, x or k for B, enter for START and backspace for SELECT;
-    v saves the state to --save, g captures the picture as a goal in --goal, q quits. Or watch an agent.
-
-    A key plays one step; while none is pressed, time goes on.
-    """
+    """Who plays, and what keys write."""
 
     agent: str = "keyboard"
     """Who plays: keyboard, random, noop, solution (of a game that comes with the library), or a file of action names,
@@ -52,36 +48,45 @@ class _Play:
 
 
 @dataclasses.dataclass(frozen=True)
-class PlayOptions(MachineOptions, _Play):
-    __doc__ = _Play.__doc__
+class _PlayOptions(MachineOptions, _Play):
+    """Play in the terminal, with arrows or WASD, z or j for A, x or k for B, enter for START and backspace for SELECT;
+    v saves the state to --save, g captures the picture as a goal in --goal, q quits. Or watch an agent.
+
+    A key plays one step; while none is pressed, time goes on.
+    """
 
 
 def play(argv: list[str]) -> None:
     """Play in the terminal, or watch an agent."""
-    config: PlayOptions = read_options(PlayOptions, "play", argv)
-    check_number("speed", config.speed, low=0, open_low=True)
-    check_number("tau", config.tau, low=0.0, high=1.0, open_low=True)
-    check_size("k", config.k)
-    if config.steps is not None:
-        check_size("steps", config.steps)
-    if config.frames and config.agent == "keyboard":
-        raise ValueError("frames are of an agent that plays: give --agent")
-    if config.frames:
-        refuse_flags(argv, dict.fromkeys(("save", "goal", "tau", "k", "speed"), "--frames is not played by keys"))
-    elif config.goal is None:
-        refuse_flags(argv, dict.fromkeys(("tau", "k"), "there is no --goal"))
-    if config.agent == "keyboard":
-        refuse_flags(argv, dict.fromkeys(("seed", "actions"), "only agent random draws, not keyboard"))
-    find_place("save", config.save)
-    if config.goal is not None:
-        check_folder("goal", config.goal)
+    config: _PlayOptions = read_options(_PlayOptions, "play", argv)
+    _check_play(config, argv)
     shown = open_play(config, 1, every=config.frames_per_step if config.frames else _EVERY, draw=config.draw)
     agent = None if config.agent == "keyboard" else open_agent(config, shown.machines, argv)
     if config.frames and agent is not None:
         _print_frames(shown, agent, agent.steps if config.steps is None else config.steps)
         return
-    with open_terminal() as terminal:
+    config = dataclasses.replace(config, save=find_place("save", config.save))
+    if config.goal is not None:
+        check_folder("goal", config.goal)
+    with open_terminal() as terminal, contextlib.suppress(KeyboardInterrupt):
         _Session(config, shown, agent, terminal).run()
+
+
+def _check_play(config: _PlayOptions, argv: list[str]) -> None:
+    """Raise ValueError for options that cannot be, or would change nothing."""
+    check_number("speed", config.speed, low=0, open_low=True)
+    check_number("tau", config.tau, low=0.0, high=1.0, open_low=True)
+    check_size("k", config.k)
+    if config.steps is not None:
+        check_size("steps", config.steps)
+    if config.agent == "keyboard":
+        if config.frames:
+            raise ValueError("frames are of an agent that plays: give --agent")
+        refuse_flags(argv, dict.fromkeys(("seed", "actions"), "only agent random draws, not keyboard"))
+    if config.frames:
+        refuse_flags(argv, dict.fromkeys(("save", "goal", "tau", "k", "speed"), "--frames is not played by keys"))
+    elif config.goal is None:
+        refuse_flags(argv, dict.fromkeys(("tau", "k"), "there is no --goal"))
 
 
 def _print_frames(shown: Play, agent: Agent, steps: int | None) -> None:
@@ -94,13 +99,13 @@ def _print_frames(shown: Play, agent: Agent, steps: int | None) -> None:
 class _Session:
     """A game at a terminal."""
 
-    def __init__(self, config: PlayOptions, shown: Play, agent: Agent | None, terminal: Terminal) -> None:
+    def __init__(self, config: _PlayOptions, shown: Play, agent: Agent | None, terminal: Terminal) -> None:
         self.config, self.play, self.agent, self.terminal = config, shown, agent, terminal
         self.machines, self.start = shown.machines, shown.machines.snapshot()
         self.steps = agent.steps if config.steps is None and agent is not None else config.steps
         self.step, self.pressed, self.idle = 0, "", False
         self.left = self.captured = False
-        self.message = _HELP if agent is None else "q: quit"
+        self.message = _HELP if agent is None else "q quit  v save  g goal"
 
     def run(self) -> None:
         """Until somebody quits, or all steps are over."""
@@ -122,7 +127,7 @@ class _Session:
         Returns whether there is anything to play."""
         if not (self.play.over or (self.pressed and self.idle)):
             return True
-        if self.left or self.step == self.steps:
+        if self.step == self.steps:
             self.left = True
             return False
         if self.agent is None:
@@ -151,7 +156,7 @@ class _Session:
             self.message = "no file to save to: --save FILE names one"
             return
         self.machines.save_state(self.config.save)
-        self.message = f"saved {self.config.save}"
+        self.message = f"saved {self.config.save.name}"
 
     def capture(self) -> None:
         """The picture as a goal, to --goal; a later one replaces an earlier one."""
@@ -160,19 +165,8 @@ class _Session:
             self.message = "no folder for a goal: --goal FOLDER names one"
             return
         frame = (screen[::2, ::2] if self.config.draw == "full" else screen).clone()
-        now = self.machines.snapshot()
-        self.machines.restore(self.start)
-        try:
-            save_goal(
-                folder,
-                Goal(frame, self.config.tau, self.config.k, self.machines.rom.sha256),
-                start=self.machines.save_state,
-                draw=lambda path: picture(tile(frame[None], scale=3), "grey").save(path, format="PNG"),
-                replace=self.captured,
-            )
-        finally:
-            self.machines.restore(now)
-        self.captured, self.message = True, f"goal {folder}"
+        write_goal(folder, frame, self.start, self.config, self.machines, replace=self.captured)
+        self.captured, self.message = True, f"goal {folder.name}"
 
     def line(self) -> str:
         """What stands below the picture."""

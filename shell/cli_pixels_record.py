@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,12 +12,20 @@ from torch import Tensor
 
 from armfold.core.check import check_number, check_size
 from armfold.core.pixels import goal_distance
-from armfold.shell.cli_pixels_machines import MachineOptions, open_agent, open_play, play_length, read_options
+from armfold.shell.cli_pixels_machines import (
+    MachineOptions,
+    open_agent,
+    open_play,
+    play_length,
+    read_options,
+    write_goal,
+)
 from armfold.shell.run.pixels import FRAME_RATE, Play
 from armfold.shell.store.files import find_place
-from armfold.shell.store.goals import Goal, check_folder, check_goal, save_goal
-from armfold.shell.view.pixels import SHORTEST, durations, picture, tile, write_gif, write_png
+from armfold.shell.store.goals import check_folder
+from armfold.shell.view.pixels import SHORTEST, durations, tile, write_gif, write_png
 from armfold.shell.view.progress import track
+from armfold.shell.words import refuse_flags
 
 log = logging.getLogger("armfold")
 
@@ -27,7 +36,7 @@ _LAST = 1000.0  # ms that the last picture of a GIF stays
 
 @dataclasses.dataclass(frozen=True)
 class _Record:
-    """Let an agent play, and record the screens of any lanes as a moving picture, the last ones as pictures."""
+    """What is recorded, and how."""
 
     out: Path | None = None
     """A file for the lanes of --lanes: NAME.gif for all of the play, NAME.png for its last picture."""
@@ -57,63 +66,74 @@ class _Record:
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordOptions(MachineOptions, _Record):
-    __doc__ = _Record.__doc__
+class _RecordOptions(MachineOptions, _Record):
+    """Let an agent play, and record the screens of any lanes as a moving picture, the last ones as pictures."""
 
 
 def record(argv: list[str]) -> None:
     """Record the screens of any lanes as a GIF, their last ones as a PNG, a contact sheet."""
-    config: RecordOptions = read_options(RecordOptions, "record", argv)
+    config: _RecordOptions = read_options(_RecordOptions, "record", argv)
+    moving = _check_record(config, argv)
+    lanes = _lanes(config)
+    play = open_play(config, config.num_envs, every=config.every, draw=config.draw)
+    agent = open_agent(config, play.machines, argv)
+    steps = play_length(agent, config.steps, _STEPS)
+    shown = _durations(config, steps, moving=moving)
+    out, sheet = find_place("out", config.out), find_place("sheet", config.sheet)
+    if out is not None and out == sheet:
+        raise ValueError(f"sheet {config.sheet} is the file of out as well: give it another name")
+    laid = partial(tile, columns=config.columns, scale=config.scale)
+    with track("record", len(shown), enabled=not config.quiet) as tell:
+        screens = _told(play.watch(agent, steps), tell)
+        if out is not None and moving:
+            write_gif(out, (laid(screen[lanes]) for screen in screens), config.palette, shown)
+        for _ in screens:
+            pass
+    if out is not None and not moving:
+        write_png(out, laid(play.machines.screen[lanes]), config.palette)
+    if sheet is not None:
+        write_png(sheet, laid(play.machines.screen), config.palette)
+    _report(config, play, steps, len(shown))
+
+
+def _check_record(config: _RecordOptions, argv: list[str]) -> bool:
+    """Whether there is a GIF to write. Raises ValueError for options that cannot be."""
     for name in ("scale", "num_envs", "columns", "steps", "every"):
         if getattr(config, name) is not None:
             check_size(name, getattr(config, name))
     check_number("speed", config.speed, low=0, open_low=True)
     if config.out is None and config.sheet is None:
         raise ValueError("out or sheet must name a file to write")
-    out, sheet = _place("out", config.out, (".gif", ".png")), _place("sheet", config.sheet, (".png",))
-    if out is not None and out == sheet:
-        raise ValueError(f"sheet {config.sheet} is the file of out as well: give it another name")
-    lanes = _lanes(config)
-    play = open_play(config, config.num_envs, every=config.every, draw=config.draw)
-    agent = open_agent(config, play.machines, argv)
-    steps = play_length(agent, config.steps, _STEPS)
+    for name, path, suffixes in (("out", config.out, (".gif", ".png")), ("sheet", config.sheet, (".png",))):
+        if path is not None and path.suffix.lower() not in suffixes:
+            raise ValueError(f"{name} must end in {' or '.join(suffixes)}, got {str(path)!r}")
+    moving = config.out is not None and config.out.suffix.lower() == ".gif"
+    if not moving:
+        refuse_flags(argv, dict.fromkeys(("every", "speed"), "there is no GIF to write"))
+    return moving
+
+
+def _durations(config: _RecordOptions, steps: int, *, moving: bool) -> list[int]:
+    """How long each picture is shown, ms. Raises ValueError for none, and where that is shorter than a GIF can."""
     every = config.every or config.frames_per_step
     count, each = steps * config.frames_per_step // every, 1000 * every / FRAME_RATE / config.speed
     if not count:
         raise ValueError(f"every {every} frames there is no picture in {steps} steps of {config.frames_per_step}")
-    if each < SHORTEST and out is not None and out.suffix == ".gif":
+    if each < SHORTEST and moving:
         raise ValueError(
             f"every {every} frames at speed {config.speed:g} is a picture each {each:.1f} ms, "
             f"and in a GIF none can be shorter than {SHORTEST} ms"
         )
-    grid = {"columns": config.columns, "scale": config.scale}
-    with track("record", count, enabled=not config.quiet) as tell:
-        screens = _told(play.watch(agent, steps), tell)
-        if out is not None and out.suffix == ".gif":
-            pictures = (tile(shown[lanes], **grid) for shown in screens)
-            write_gif(out, pictures, config.palette, durations(count, each, last=_LAST))
-        for _ in screens:
-            pass
-    if out is not None and out.suffix == ".png":
-        write_png(out, tile(play.machines.screen[lanes], **grid), config.palette)
-    if sheet is not None:
-        write_png(sheet, tile(play.machines.screen, **grid), config.palette)
-    _report(config, play, steps, count)
+    return durations(count, each, last=_LAST)
 
 
-def _told(screens: Iterator[Tensor], tell: object) -> Iterator[Tensor]:
+def _told(screens: Iterator[Tensor], tell: Callable[..., None]) -> Iterator[Tensor]:
     for done, screen in enumerate(screens, start=1):
-        tell(done)  # type: ignore[operator]
+        tell(done)
         yield screen
 
 
-def _place(name: str, path: Path | None, suffixes: tuple[str, ...]) -> Path | None:
-    if path is not None and path.suffix.lower() not in suffixes:
-        raise ValueError(f"{name} must end in {' or '.join(suffixes)}, got {str(path)!r}")
-    return find_place(name, path)
-
-
-def _lanes(config: RecordOptions) -> Tensor:
+def _lanes(config: _RecordOptions) -> Tensor:
     """The lanes of --lanes, int64 [L]."""
     if config.lanes is None:
         return torch.arange(config.num_envs)
@@ -122,13 +142,15 @@ def _lanes(config: RecordOptions) -> Tensor:
     words = [word.strip() for word in config.lanes.split(",") if word.strip()]
     for word in words:
         if not word.isdecimal() or int(word) >= config.num_envs:
-            raise ValueError(f"lanes must lie in [0, {config.num_envs}), got {word!r}; num_envs says how many there are")
+            raise ValueError(
+                f"lanes must lie in [0, {config.num_envs}), got {word!r}; num_envs says how many there are"
+            )
     if not words:
         raise ValueError(f"lanes must name at least one lane, got {config.lanes!r}")
     return torch.tensor([int(word) for word in words])
 
 
-def _report(config: RecordOptions, play: Play, steps: int, pictures: int) -> None:
+def _report(config: _RecordOptions, play: Play, steps: int, pictures: int) -> None:
     faults = int(play.machines.faults.sum())
     if faults:
         log.warning("%d of %d lanes met an illegal opcode and stand still", faults, config.num_envs)
@@ -137,14 +159,13 @@ def _report(config: RecordOptions, play: Play, steps: int, pictures: int) -> Non
     print(f"{play.machines.rom.title}: {config.num_envs} lanes, {steps} steps of agent {config.agent}")
     for name, path in (("picture", config.out), ("sheet", config.sheet)):
         if path is not None:
-            told = f", {pictures} pictures" if path.suffix == ".gif" else ""
+            told = f", {pictures} pictures" if path.suffix.lower() == ".gif" else ""
             print(f"{name}: {path} ({path.stat().st_size / 1024:.0f} KiB{told})")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Goal:
-    """Capture what the screen shows at a step of an agent's play, as a goal, and the state of an earlier step, to
-    start from: files for GoalEnv. Its folder has goal.safetensors, start.safetensors and goal.png."""
+    """What is captured, and when."""
 
     out: Path
     """Folder to write; it must be new or empty."""
@@ -162,13 +183,14 @@ class _Goal:
 
 
 @dataclasses.dataclass(frozen=True)
-class GoalOptions(MachineOptions, _Goal):
-    __doc__ = _Goal.__doc__
+class _GoalOptions(MachineOptions, _Goal):
+    """Capture what the screen shows at a step of an agent's play, as a goal, and the state of an earlier step, to
+    start from: files for GoalEnv. Its folder has goal.safetensors, start.safetensors and goal.png."""
 
 
 def goal(argv: list[str]) -> None:
     """Capture a goal, and a state to start from, from an agent's play."""
-    config: GoalOptions = read_options(GoalOptions, "goal", argv)
+    config: _GoalOptions = read_options(_GoalOptions, "goal", argv)
     check_number("tau", config.tau, low=0.0, high=1.0, open_low=True)
     check_size("k", config.k)
     check_size("start_at", config.start_at, low=0)
@@ -188,21 +210,13 @@ def goal(argv: list[str]) -> None:
         frames.append(screen[0].cpu().clone())
         if len(frames) == config.start_at + 1:
             start = play.machines.snapshot()
-    captured = Goal(frames[-1], config.tau, config.k, play.machines.rom.sha256)
-    check_goal(captured)
-    play.machines.restore(start)
-    save_goal(
-        config.out,
-        captured,
-        start=play.machines.save_state,
-        draw=lambda path: picture(tile(captured.frame[None], scale=3), "grey").save(path, format="PNG"),
-    )
+    write_goal(config.out, frames[-1], start, config, play.machines)
+    dist = goal_distance(torch.stack(frames), frames[-1]).tolist()
     if not config.quiet:
-        dist = goal_distance(torch.stack(frames), captured.frame).tolist()
-        near = sum(x < captured.tau for x in dist)
+        near = sum(x < config.tau for x in dist)
         print(f"{play.machines.rom.title}: the screen after {at} steps of agent {config.agent}")
-        print(f"distance: {dist[config.start_at]:.3f} at the start (step {config.start_at}), tau {captured.tau:g}")
-        print(f"near it: {near} of the {len(dist)} screens of this play; k {captured.k}")
+        print(f"distance: {dist[config.start_at]:.3f} at the start, after {config.start_at} steps; tau {config.tau:g}")
+        print(f"near it: {near} of the {len(dist)} screens of this play; k {config.k}")
         print(f"goal: {config.out}")
-    if goal_distance(frames[config.start_at], captured.frame) < captured.tau:
-        log.warning("the start is within tau %g of the goal already", captured.tau)
+    if dist[config.start_at] < config.tau:
+        log.warning("the start is within tau %g of the goal already", config.tau)

@@ -64,7 +64,7 @@ class _Workers:
         context = torch.multiprocessing.get_context("spawn")
         shared = [tensor.share_memory_() for tensor in (screens, faults, buttons)]  # type: ignore[no-untyped-call]
         self._blocks = [slice(len(faults) * i // count, len(faults) * (i + 1) // count) for i in range(count)]
-        self._workers = []
+        self._workers: list[Worker] = []
         for block in self._blocks:
             ours, theirs = context.Pipe()
             process = context.Process(target=serve, args=(theirs, settings, *shared, block), daemon=True)
@@ -82,8 +82,8 @@ class _Workers:
         parts = [[k for k, lane in enumerate(lanes) if block.start <= lane < block.stop] for block in self._blocks]
         for worker, block, part in zip(self._workers, self._blocks, parts):
             worker.ask("each", [lanes[k] - block.start for k in part], method, [arguments[k] for k in part])
-        answers = itertools.chain.from_iterable(worker.answer() for worker in self._workers)
-        by_place = dict(zip(itertools.chain.from_iterable(parts), answers))
+        answers = [worker.answer() for worker in self._workers]
+        by_place = {k: value for part, answer in zip(parts, answers) for k, value in zip(part, answer, strict=True)}
         return [by_place[k] for k in range(len(lanes))]
 
     def together(self, method: str, *arguments: Any) -> list[Any]:

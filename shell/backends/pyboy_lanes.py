@@ -198,7 +198,7 @@ def _event(name: str) -> str:
 
 
 def serve(pipe: Connection, settings: Settings, screens: Any, faults: Any, buttons: Any, rows: slice) -> None:
-    """Be a worker: hold the lanes `rows` of shared tensors, take (method of Lanes, arguments), answer with the result."""
+    """Be a worker: hold the lanes `rows` of shared tensors, take (method of Lanes, arguments), answer what it gives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its owner's
     lanes = Lanes(settings, screens.numpy()[rows], faults.numpy()[rows])
     held = buttons.numpy()[rows]

@@ -16,16 +16,16 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 from torch.utils import _pytree as pytree
 
 from armfold.core import random
 from armfold.shell.device import cpu_threads
 from armfold.shell.run.pixels_player import Player, Settings
 
-_CHECKED = 4  # steps whose allocations are looked at on a CPU
+_CHECKED = 8  # steps, at most, whose allocations are looked at on a CPU
 _FIRST = 2  # steps in which all is compiled, and which are taken however little time there is
-_WARP, _BLOCK = 32, 1024  # lanes
+_WARP, _LOOKED_AT, _BLOCK = 32, 2048, 1024  # lanes
 
 
 class Clock:
@@ -79,7 +79,8 @@ def look_at_memory(device: torch.device) -> Memory:
 
 def cpu_allocations(work: Callable[[], object]) -> list[int]:
     """Bytes of every allocation that torch makes on the CPU while `work` runs, those soon freed included."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it says on stderr that it starts, and that it stops
+    with profile(profile_memory=True) as record:  # torch.profiler would import all of torch's compilers
         work()
     with tempfile.TemporaryDirectory() as folder:
         record.export_chrome_trace(str(Path(folder, "trace.json")))
@@ -96,10 +97,11 @@ def bytes_held(*owners: Any) -> int:
 
 def divergence(player: Player) -> dict[str, float]:
     """How far lanes have parted: different states and screens, and different addresses of the next instruction, in all
-    and in 32 neighbours (the mean; a warp of a GPU takes the ways of its lanes one after the other)."""
+    and in 32 neighbours (a warp of a GPU takes the ways of its lanes one after the other; the mean over the first 2048
+    lanes)."""
     backend = player.backend
     pc = backend.register("pc").to(torch.int64)
-    warps = [len(torch.unique(warp)) for warp in pc.split(_WARP)[:64]]  # type: ignore[no-untyped-call]
+    warps = [len(torch.unique(pc[i : i + _WARP])) for i in range(0, min(len(pc), _LOOKED_AT), _WARP)]
     return {
         "distinct_states": _distinct(backend.state),
         "distinct_screens": _distinct([backend.screen]),
@@ -114,7 +116,8 @@ def _distinct(tensors: Iterable[Tensor]) -> int:
     for i, tensor in enumerate(tensors):
         rows = tensor.reshape(len(tensor), -1)
         factors = random.bits(random.key(i, device=rows.device), rows.shape[1:]) * 0x2545F4914F6CDD1D | 1
-        sums = [(block.to(torch.int64) * factors).sum(1) for block in rows.split(_BLOCK)]  # type: ignore[no-untyped-call]
+        starts = range(0, len(rows), _BLOCK)
+        sums = [(rows[i : i + _BLOCK].to(torch.int64) * factors).sum(1) for i in starts]
         total = torch.cat(sums) + (total if i else 0)
     return len(torch.unique(total))
 
@@ -215,8 +218,9 @@ def _sizes(player: Player, before: Memory, after: Memory, steps: int) -> dict[st
         sizes = {"mem_delta": after.device - before.device, "resident_delta": sizes["mem_delta"]}
         sizes |= {"allocations_per_step": allocations / steps, "bytes_allocated": allocated / steps}
     else:
-        found = cpu_allocations(lambda: player.play(_CHECKED))
-        sizes |= {"allocations_per_step": len(found) / _CHECKED, "bytes_allocated": sum(found) / _CHECKED}
+        checked = min(_CHECKED, steps)
+        found = cpu_allocations(lambda: player.play(checked))
+        sizes |= {"allocations_per_step": len(found) / checked, "bytes_allocated": sum(found) / checked}
     machine = bytes_held(player.backend)
     held = {"machine": machine, "env": 0 if env is None else bytes_held(player.backend, env) - machine}
     return {**sizes, "bytes_per_lane": {name: size / lanes for name, size in held.items()}}

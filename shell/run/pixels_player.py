@@ -35,8 +35,8 @@ class Settings:
     state: Path | None = None
     """A saved state that every episode starts from."""
     lead_frames: int = 1200
-    """Where there is no state: frames of random play by one lane from power-on, after which every episode starts; 0:
-    every episode starts with power-on."""
+    """Where there is no state: frames of random play by one lane from power-on, after which every episode starts; 0 is
+    power-on."""
     env: Literal["pixels", "goal", "machine"] = "pixels"
     """What is stepped: an environment without a goal, one with a goal that is never reached, or the machines alone."""
     num_envs: int = 256
@@ -118,7 +118,7 @@ def _cut_step(
     if resets == "forced":
         outcome = outcome._replace(truncated=torch.ones_like(outcome.truncated))
     elif resets == "random":
-        outcome = outcome._replace(truncated=random.bernoulli(random.fold_in(state.rng, clock), probability))  # type: ignore[arg-type]
+        outcome = outcome._replace(truncated=random.bernoulli(random.fold_in(state.rng, clock), probability))
     return state._replace(task=inner, clock=clock), outcome
 
 

@@ -36,7 +36,7 @@ def tile(screens: Tensor, *, columns: int | None = None, scale: int = 1) -> Tens
     cells = torch.full((rows * columns, height * scale + _GAP, width * scale + _GAP), _BETWEEN, dtype=torch.uint8)
     large = screens.cpu().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     cells[:count, : height * scale, : width * scale] = large
-    grid = cells.unflatten(0, (rows, columns)).transpose(1, 2).flatten(0, 1).flatten(1)
+    grid = cells.view(rows, columns, *cells.shape[1:]).transpose(1, 2).flatten(0, 1).flatten(1)
     return grid[:-_GAP, :-_GAP].contiguous()
 
 

@@ -18,10 +18,9 @@ _WHITE, _GREYS = 255, 23  # the lightest grey of 256 colours, and steps from the
 _PLAIN = " .:-=+*#%@"  # from white to black, for what is no terminal
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[0m\x1b[?25h\x1b[?1049l"
 _SEQUENCES = {"A": "up", "B": "down", "C": "right", "D": "left"}  # after ESC [ or ESC O
-_LETTERS = {
-    **{"w": "up", "s": "down", "d": "right", "a": "left", "z": "A", "j": "A", "x": "B", "k": "B"},
-    **{"\r": "start", "\n": "start", "\x7f": "select", "\b": "select", "q": "quit", "v": "save", "g": "goal"},
-}
+_LETTERS = {"w": "up", "s": "down", "d": "right", "a": "left", "z": "A", "j": "A", "x": "B", "k": "B"}
+_LETTERS |= {"\r": "start", "\n": "start", "\x7f": "select", "\b": "select", "v": "save", "g": "goal"}
+_LETTERS |= dict.fromkeys("q\x03\x04", "quit")  # and Ctrl-C and Ctrl-D, where they are no signals
 
 
 def fit(screen: Tensor, columns: int, rows: int) -> Tensor:
@@ -50,7 +49,7 @@ def colour_rows(shades: Tensor) -> list[str]:
 
 def plain_rows(shades: Tensor) -> list[str]:
     """The same in ASCII without colours: a character is the mean of its two pixels."""
-    mean = shades.unflatten(0, (-1, 2)).mean(1)
+    mean = (shades[::2] + shades[1::2]) / 2
     levels = (mean * ((len(_PLAIN) - 1) / 3)).round().to(torch.int64).tolist()
     return ["".join(_PLAIN[level] for level in row) for row in levels]
 

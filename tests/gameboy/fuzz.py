@@ -118,18 +118,19 @@ class Fuzz:
         if way == 0:
             return [f"ld a, {value}", f"ld ({name}), a"]
         if way == 1:
-            return [f"ld a, {value}", f"ld c, low({name})", "ldh (c), a"]
+            return [f"ld a, {value}", f"ld c, low({name})", "nop", "ldh (c), a"]
         if way == 2:
             return [f"ld hl, {name}", f"ld (hl), {value}"]
         return [f"ld a, {value}", f"ldh ({name}), a"]
 
     def read_port(self, depth: int) -> list[str]:
+        """The NOPs are for PyBoy, whose LCD changes at most once between two instructions."""
         name = self.rng.choice(READ_PORTS)
         register = self.rng.choice("bcdeh")
         return self.rng.choice((
             [f"ldh a, ({name})"], [f"ld a, ({name})", f"ld {register}, a"],
-            [f"ld c, low({name})", "ldh a, (c)"], [f"ld hl, {name}", f"ld {register}, (hl)"],
-            [f"ld hl, {name}", "add a, (hl)"], [f"ld hl, {name}", "bit 1, (hl)"],
+            [f"ld c, low({name})", "nop", "ldh a, (c)"], [f"ld hl, {name}", "nop", f"ld {register}, (hl)"],
+            [f"ld hl, {name}", "nop", "add a, (hl)"], [f"ld hl, {name}", "nop", "bit 1, (hl)"],
         ))  # fmt: skip
 
     def call(self, depth: int) -> list[str]:

@@ -4,6 +4,7 @@ import numpy as np
 
 from tests.gameboy.assembler import finish
 from tests.gameboy.micro import LCD_OFF, LOG, MicroRom, alone, micro, pictured, program
+from tests.gameboy.roms_interrupts import FROM_FD
 from tests.gameboy.roms_memory import banks_seen
 
 
@@ -27,6 +28,40 @@ def halt_bug() -> MicroRom:
     ld ({LOG + 1}), a
 """
     return MicroRom(program(source), 5, {LOG: b"\x02\x05"})
+
+
+@micro
+@alone
+def store_sp_moment() -> MicroRom:
+    """LD (nn),SP writes in its fourth and fifth M-cycle: as LD (nn),A and a NOP, and as a NOP and LD (nn),A.
+
+    TAC and DIV are written at every M-cycle around an overflow of TIMA, either way, and must show the same.
+    """
+    pairs = (("ld sp, 0x0000", "ld (TAC), sp", "ld a, 0", "ld (TAC), a\n nop"),
+             ("ld sp, 0x0000", "ld (0xff03), sp", "ld a, 0", "nop\n ld (DIV), a"))  # fmt: skip
+    store = "ldh a, (TIMA)\n ld (hl+), a\n ldh a, (IF)\n ld (hl+), a\n"
+    code = [f"ld hl, {LOG}"]
+    for first_sp, by_sp, first_a, by_a in pairs:
+        for first, how in ((f"{first_sp}\n ld a, 0", by_sp), (f"{first_sp}\n {first_a}", by_a)):
+            code += [f"{FROM_FD}\n {first}\n" + "nop\n" * i + f"{how}\n nop\n nop\n {store}" for i in range(12)]
+    check = "\n".join(f"""
+    ld hl, {LOG + 48 * pair}
+    ld de, {LOG + 48 * pair + 24}
+    ld b, 24
+c{pair}:
+    ld a, (de)
+    cp (hl)
+    jr z, same{pair}
+    inc c
+same{pair}:
+    inc hl
+    inc de
+    dec b
+    jr nz, c{pair}
+""" for pair in range(2))  # fmt: skip
+    body = "\n".join(code)
+    source = f"{LCD_OFF}\n{body}\n ld sp, 0xdff0\n ld c, 0\n{check}\n ld a, c\n ld (0xc100), a"
+    return MicroRom(program(source), 5, {0xC100: b"\0"})
 
 
 @micro
@@ -150,7 +185,6 @@ wait:
 
 
 @micro
-@alone
 def port_masks() -> MicroRom:
     """Bits that no port has read 1, and ports that there are not read FF. Pan Docs, "Hardware Registers"."""
     ports = (0x02, 0x03, 0x07, 0x08, 0x0E, 0x0F, 0x41, 0x4C, 0x4D, 0x4F, 0x51, 0x55, 0x68, 0x70, 0x7F)

@@ -50,12 +50,13 @@ def _filled(seed: int) -> bytes:
 
 @micro
 def oam_dma() -> MicroRom:
-    """DMA from ROM 0, the banked ROM, VRAM, cartridge RAM, both WRAM banks and the echo; OAM is then copied to WRAM."""
+    """DMA from ROM 0, the banked ROM, VRAM, cartridge RAM, WRAM and its echo, also where that lies under OAM."""
     in_rom = bytes((i * 7 + 3) & 0xFF for i in range(160))
     in_bank = bytes((i * 11 + 5) & 0xFF for i in range(160))
-    pages = (0x30, 0x51, 0x92, 0xA3, 0xC8, 0xD9, 0xE8)
-    sources = [in_rom, in_bank, _filled(0x92), _filled(0xA3), _filled(0xC8), _filled(0xD9), _filled(0xC8)]
-    fills = "\n".join(f"ld hl, {page << 8}\n ld a, {page}\n call fill" for page in pages[2:6])
+    pages = (0x30, 0x51, 0x92, 0xA3, 0xC8, 0xD9, 0xDE, 0xE8, 0xFE)
+    sources = [in_rom, in_bank, _filled(0x92), _filled(0xA3), _filled(0xC8), _filled(0xD9), _filled(0xDE)]
+    sources += [_filled(0xC8), _filled(0xDE)]
+    fills = "\n".join(f"ld hl, {page << 8}\n ld a, {page}\n call fill" for page in pages[2:7])
     runs = "\n".join(f"""
     ld a, {page}
     call 0xff80
@@ -92,7 +93,24 @@ take_byte:
 
 @micro
 def oam_dma_moment() -> MicroRom:
-    """OAM read at every M-cycle of a DMA's beginning and around its end; a second DMA that restarts the first."""
+    """OAM read at every M-cycle of a DMA's beginning and around its end."""
+    return _oam_dma_moment("ldh (DMA), a")
+
+
+@micro
+def oam_dma_twice() -> MicroRom:
+    """The same for a DMA that is started anew before its first byte."""
+    return _oam_dma_moment("ldh (DMA), a\n ldh (DMA), a")
+
+
+@micro
+def oam_dma_twice_later() -> MicroRom:
+    """The same for one that is started anew after a few bytes."""
+    return _oam_dma_moment("ldh (DMA), a\n nop\n nop\n nop\n nop\n ldh (DMA), a")
+
+
+def _oam_dma_moment(start: str) -> MicroRom:
+    """OAM read so many M-cycles after `start`."""
     waits = (*range(1, 6), 40, *range(150, 172))
     code = "\n".join("nop" for _ in range(180))
     source = f"""
@@ -128,7 +146,7 @@ run:
     ld a, 0xc8
     push hl
     ld hl, 0xfe00
-    ldh (DMA), a
+    {start}
     ret                 ; into the row
     {code}
 row_end:

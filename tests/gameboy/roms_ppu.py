@@ -50,6 +50,7 @@ def _row_oam(seed: int, behind: bool = False) -> bytes:
     return out
 
 
+NOPS = "\n".join(["nop"] * 114)
 COPY = """
 copy:                   ; bc bytes from hl to de
     ld a, (hl+)
@@ -452,6 +453,13 @@ def mode_lengths_sprites() -> MicroRom:
     return MicroRom(program(_mode_moments(oam, 3)), 125)
 
 
+@micro
+def mode_lengths_beyond() -> MicroRom:
+    """The same with sprites on the line that lie wholly to its right."""
+    oam = b"".join(bytes([50, x, 0, 0]) for x in (168, 200, 255))
+    return MicroRom(program(_mode_moments(oam, 0)), 125)
+
+
 def _stat_counts(stat: int, lyc: int, ie: int = 2) -> str:
     return f"""
     {_lcd_start()}
@@ -657,3 +665,56 @@ w{len(pieces)}: dec b
     ld (hl+), a
 """)
     return MicroRom(program(f"{LCD_OFF}\n ld hl, {LOG}\n{''.join(pieces)}"), 38)
+
+
+# With HL = DE = STAT and C its low byte. PyBoy's LCD changes once an instruction at most, so no long one goes before.
+READS = ("ldh a, (c)", "ld a, (de)", "ldh a, (STAT)", "ld a, (STAT)", "ld a, (hl)", "ld l, (hl)\n ld a, l", "or (hl)",
+         "ld a, (hl+)", "ld a, (hl-)")  # fmt: skip
+
+
+@micro
+def lcd_read_moment() -> MicroRom:
+    """STAT read by each addressing at every M-cycle of a line, from HALT's end by mode 2 on."""
+    again = "ld a, b\n call run{0}\n inc b\n ld a, b\n cp 114\n jr nz, n{0}"
+    runs = "\n".join(f" ld b, 0\nn{i}: {again.format(i)}" for i in range(len(READS)))
+    rows = "\n".join(f"""
+run{i}:
+    push hl
+    ld hl, end{i}
+    cpl
+    inc a
+    jr z, aimed{i}
+    dec h
+    add a, l
+    ld l, a
+    jr nc, aimed{i}
+    inc h
+aimed{i}:
+    push hl
+    ld hl, STAT
+    ld a, 0
+    ldh (IF), a
+    halt
+    nop
+    ret                 ; into the row
+    {NOPS}
+end{i}:
+    {text}
+    pop hl
+    ld (hl+), a
+    ret
+""" for i, text in enumerate(READS))  # fmt: skip
+    source = f"""
+    {_lcd_start()}
+    ld a, 0x20
+    ldh (STAT), a
+    ld a, 2
+    ldh (IE), a
+    ld de, STAT
+    ld c, low(STAT)
+    ld hl, {LOG}
+    {runs}
+    jp done
+{rows}
+"""
+    return MicroRom(program(source), 14)

@@ -272,8 +272,8 @@ def test_illegal_opcodes_stop_a_lane() -> None:
     """One lane presses A, and the program then runs into an opcode that there is not; the other goes on."""
     image = rom("""
         loop: ld a, 0x10
-        ldh (0x00), a
-        ldh a, (0x00)
+        ldh (0xff00), a
+        ldh a, (0xff00)
         and 1
         jr nz, go
         db 0xfc

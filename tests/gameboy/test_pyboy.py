@@ -213,6 +213,6 @@ def test_workers_do_the_same(make: Make) -> None:
 @pytest.mark.slow
 def test_a_worker_that_dies_is_told_of(make: Make) -> None:
     backend = make(num_envs=2, workers=2)
-    backend._boys._processes[1].kill()  # type: ignore[union-attr]
+    backend._boys._workers[1].process.kill()  # type: ignore[union-attr]
     with pytest.raises(RuntimeError, match="worker 1 of the PyBoys has died"):
         backend.step(_actions(0, 0))

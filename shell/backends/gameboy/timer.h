@@ -6,7 +6,7 @@
 
 #include "types.h"
 
-enum { TIMER_RUNS = 4, RELOAD_TICKS = 4, TRANSFER_DOTS = 8 * 128 };
+enum { TIMER_RUNS = 4, RELOAD_TICKS = 4, TRANSFER_DOTS = 8 * 512 };
 
 GB_FN i32 timer_period(i32 tac) {
     i32 rate = tac & 3;
