@@ -26,6 +26,7 @@ bench:
 	$(BIN)/python -m bench.games
 	$(BIN)/python -m bench.armac
 	$(BIN)/python -m bench.armac_lambda
+	$(BIN)/python -m bench.pixels
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
