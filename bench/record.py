@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ("armfold", "torch", "jax", "jaxlib", "numpy", "open_spiel", "LiteEFG", "dm-tree")
+PACKAGES = ("armfold", "torch", "jax", "jaxlib", "numpy", "open_spiel", "LiteEFG", "dm-tree", "pyboy")
 console = Console(stderr=True)
 _MOST_LOST = 0.05  # share of a side's wall time
 

@@ -11,6 +11,7 @@ from armfold.core.bandits import ALGORITHMS
 from armfold.core.catalogue import source, summary
 from armfold.core.envs import ENVIRONMENTS
 from armfold.core.games import GAMES, MAX_HISTORIES
+from armfold.shell.backends.gameboy.build import NoCompilerError
 from armfold.shell.choose import suggest
 from armfold.shell.cli_armac import armac, show_training
 from armfold.shell.cli_bandit import bandit, show_comparison
@@ -50,12 +51,13 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(str(suggest("command", argv[0], commands)))
     try:
         return commands[argv[0]](argv[1:]) or 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NoCompilerError) as error:
         if "--verbose" in argv:
             raise
         return _fail(str(error))
     except KeyboardInterrupt:
-        return _fail("interrupted; --resume goes on from what is kept", status=130)
+        kept = "" if argv[0] == "pixels" else "; --resume goes on from what is kept"
+        return _fail(f"interrupted{kept}", status=130)
 
 
 def _fail(message: str, *, status: int = 2) -> int:
