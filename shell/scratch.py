@@ -1,16 +1,18 @@
 """What a compiled step does at every call beside its work, taken away: allocations, guards, repeated expressions.
 
 Inductor's programs ask `empty_strided_cpu` for their temporaries at every call, and buffers of this size come from the
-system each time, pages and all. A program that returns nothing hands none of them out, so it may have the same ones
-again. Dynamo checks its guards at every call; where the arguments are always the same objects, there is nothing to
-check: `Reusing.bind`. And a learner's `update` often computes again what `select` has computed: equal expressions of a
-graph are merged before it is compiled. docs/design.md says what each is worth.
+system each time, pages and all; on CUDA it is `empty_strided_cuda` and PyTorch's pool. A program that returns nothing
+hands none of them out, so it may have the same ones again. Dynamo checks its guards at every call; where the arguments
+are always the same objects, there is nothing to check: `Reusing.bind`. And a learner's `update` often computes again
+what `select` has computed: equal expressions of a graph are merged before it is compiled. docs/design.md says what each
+is worth.
 
-This leans on names inside torch (`PyCodeCache.modules`, `empty_strided_cpu`, `fx_graph_cse`); without the first two
-programs allocate as they always did, and tests/shell/test_buffers.py fails.
+This leans on names inside torch (`PyCodeCache.modules`, `empty_strided_cpu` and `_cuda`, `fx_graph_cse`); without them
+programs allocate as they always did, and tests/shell/test_buffers.py fails (on CUDA, tests/shell/test_pixels_faces.py).
 """
 
 import functools
+import itertools
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,11 +25,11 @@ import torch
 from torch import Tensor
 
 Shape = tuple[int, ...]
-_ALLOCATE = "empty_strided_cpu"
+_ALLOCATE = {"cpu": "empty_strided_cpu", "cuda": "empty_strided_cuda"}  # for temporaries on these devices
 
 
 class Scratch(threading.local):
-    """Stands in for a program's `empty_strided_cpu`: gives the i-th request of every call the same tensor."""
+    """Stands in for what a program allocates with: gives the i-th request of every call the same tensor."""
 
     def __init__(self, allocate: Callable[..., Tensor]) -> None:
         self.allocate = allocate
@@ -72,13 +74,15 @@ class Reusing:
     def _compile(self, graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
         from torch._inductor.compile_fx import compile_fx  # two seconds to import: here, where it is needed
 
-        if all(x.device.type == "cpu" for x in inputs):
+        devices = {x.device.type for x in inputs}
+        if devices == {"cpu"}:
             _warn_without_vectors()
         known = len(_programs())
         run: Callable[..., Any] = compile_fx(  # type: ignore[assignment]
             graph, inputs, inner_compile=_compile_without_repeats, config_patches={"size_asserts": False}
         )
-        scratches = [scratch for program in _programs()[known:] if (scratch := _adopt(program)) is not None]
+        new = itertools.product(_programs()[known:], devices & _ALLOCATE.keys())
+        scratches = [scratch for program, device in new if (scratch := _adopt(program, device)) is not None]
         self.scratches += scratches
 
         def call(*tensors: Tensor) -> Any:
@@ -115,14 +119,15 @@ def _compile_without_repeats(graph: torch.fx.GraphModule, inputs: Sequence[Tenso
     return compile_fx_inner(graph, inputs, **settings)
 
 
-def _adopt(program: ModuleType) -> Scratch | None:
-    """Let a program that returns nothing keep its temporaries."""
-    allocate = getattr(program, _ALLOCATE, None)
+def _adopt(program: ModuleType, device: str) -> Scratch | None:
+    """Let a program that returns nothing keep its temporaries on `device`."""
+    # On CUDA too a call may have those of the call before: both lie in one stream, and outputs are in place anyway.
+    allocate = getattr(program, _ALLOCATE[device], None)
     returns_nothing = program.__file__ is not None and "return ()" in Path(program.__file__).read_text()
     if allocate is None or not returns_nothing or isinstance(allocate, Scratch):
         return None
     scratch = Scratch(allocate)
-    setattr(program, _ALLOCATE, scratch)
+    setattr(program, _ALLOCATE[device], scratch)
     return scratch
 
 

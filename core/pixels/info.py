@@ -19,7 +19,10 @@ class FullInfo(NamedTuple):
 
 
 class StatsInfo(NamedTuple):
-    """A summary of N lanes, of the same size for any N. Quantiles lie on straight lines between lanes."""
+    """A summary of N lanes, of the same size for any N. Quantiles lie on straight lines between lanes.
+
+    They sort the N distances, and a sort allocates at every step, compiled or not.
+    """
 
     dist_mean: Tensor | None  # [*B] float; None, as the other three: there is no goal
     dist_p10: Tensor | None  # [*B] float, a tenth of the lanes is nearer to the goal
@@ -75,6 +78,8 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def _distances(dist: Tensor) -> tuple[Tensor, ...]:
+    # A sort, though it allocates: counting lanes below a bound, 30 times, gives the same without, but takes twice as
+    # long for 256 lanes (27 against 15 microseconds, compiled), fifteen times eagerly, and seconds more to compile.
     ordered = dist.sort(-1).values
     last = ordered[..., -1]  # a NaN, where there is one
     return _mean(dist), *(torch.where(last == last, _quantile(ordered, tenths), last) for tenths in (1, 5, 9))

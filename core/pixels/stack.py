@@ -9,11 +9,12 @@ that take turns, each step writing
 
     other = stack_reset(stack_update(this, pix), start, ended)
 
-which compiles to one pass without a temporary, leaves both tensors contiguous, and at K = 1 copies one frame. A ring
-that is looked at after every step moves more (one frame into it, then K out of it), so it pays where several steps go
-by between looks, or where one copy of the frames is all there is room for. A view that slides over a longer buffer
-would write one frame only, but not with lanes that begin again: all K places of such a lane are replaced, and K - 1 of
-them are still in the view that the step before has returned.
+which compiles to one pass without a temporary, leaves both tensors contiguous, and at K = 1 copies one frame. Where
+`start` is known only after `ended`, because machines are reset in between, it is two such passes, and the second,
+`stack_reset`, may write into what it reads. A ring that is looked at after every step moves more (one frame into it,
+then K out of it), so it pays where several steps go by between looks, or where one copy of the frames is all there is
+room for. A view that slides over a longer buffer would write one frame only, but not with lanes that begin again: all K
+places of such a lane are replaced, and K - 1 of them are still in the view that the step before has returned.
 """
 
 from typing import NamedTuple

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, TypedDict, get_args
 
 import torch
@@ -25,9 +24,9 @@ from armfold.shell.envs.pixel_steps import (
     Outputs,
     Snapshot,
     advance,
-    fill_frames,
-    push_frame,
     restart,
+    show,
+    show_starts,
     write_choice,
 )
 from armfold.shell.envs.pixel_tasks import Task
@@ -52,8 +51,8 @@ class TaskEnv:
 
     Lanes that end start again within the same step (`autoreset_mode`): their observation is the first of the new
     episode, and `info.final_obs` has the last of the old one. Observations and outcomes lie in two sets of buffers
-    that take turns: what a step returns is valid until the second step after it. A compiled step allocates nothing, and
-    the host waits for no step, but with skip_reset_if_empty on CUDA.
+    that take turns: what a step returns is valid until the second step after it. A compiled step allocates nothing, but
+    with info_mode "stats", and the host waits for no step, but with skip_reset_if_empty on CUDA.
 
     Episode e of a lane, from 0 on, starts from snapshot `choose_start(fold_in(key, e), starts=S)`.
     """
@@ -80,8 +79,8 @@ class TaskEnv:
         restored; what comes out is the same. starts: snapshots to start from, a State with S lanes (`reset_cache`);
         None: power-on. final_obs: whether it is kept, in as much memory as observations take. autoreset: False leaves
         lanes that ended as they ended, until `restart`. compile: "off", "on", or "auto": where a compiler is found,
-        and with a warning where none is; the first step then takes 5 to 20 seconds. Raises ValueError for what
-        cannot be.
+        and with a warning where none is; the first reset and the first step then take 5 to 20 seconds together.
+        Raises ValueError for what cannot be.
         """
         check_size("stack_k", stack_k)
         if info_mode not in get_args(InfoMode):
@@ -94,10 +93,9 @@ class TaskEnv:
         self.stack_k, self.info_mode, self.autoreset = stack_k, info_mode, autoreset
         self.cache = ResetCache(backend, starts, skip_if_empty=skip_reset_if_empty)
         self.task: Task = tensor_tunables(task, self.device)
+        self._compile: Mode = compile
         self._make()
-        self._onward, self.compiled = choose(advance, compile, device=self.device, calls=math.inf)
-        again, _ = choose(restart, compile, device=self.device, calls=math.inf)
-        self._restart = bind(again, self.task, self._lanes, self._machine, self._ends, self.cache.count)
+        self._restart = self._bind(restart, self.task, self._lanes, self._machine, self._ends, self.cache.count)
         self.fill([self._buffers(final_obs) for _ in range(2)])
 
     def _make(self) -> None:
@@ -111,15 +109,25 @@ class TaskEnv:
         rng = torch.zeros(lanes, 2, dtype=torch.int64, device=device)
         self._lanes = Lanes(rng, count.clone(), _copy(self.task.init(frame, memory)))
 
+    def _bind(self, function: Callable[..., None], *arguments: Any) -> Callable[[], object]:
+        """`function` of these very objects, compiled where that is wanted."""
+        chosen, self.compiled = choose(function, self._compile, device=self.device, calls=math.inf)
+        return bind(chosen, *arguments)
+
     def fill(self, outputs: Sequence[Outputs]) -> None:
         """Write what steps return into these buffers, one set after the other, from the next `reset` on."""
         for one in outputs:
             check_shape("outputs.obs", one.obs, (self.num_envs, self.stack_k, *FRAME))
         self._outputs, self._turn, self._begun = outputs, 0, False
         self._spare = torch.zeros_like(outputs[0].obs) if len(outputs) == 1 else None
-        given = [Given(x.reward, x.terminated, x.truncated, x.info.faults, x.info.metrics) for x in outputs]
-        common = self.task, self._lanes, self._machine
-        self._advances = [bind(self._onward, *common, buffers, self._ends, self.info_mode) for buffers in given]
+        machine, ends = self._machine, self._ends
+        self._advances, self._shows, self._firsts = [], [], []
+        for i, x in enumerate(outputs):
+            given = Given(x.reward, x.terminated, x.truncated, x.info.faults, x.info.metrics)
+            seen = outputs[i - 1].obs if self._spare is None else self._spare
+            self._shows.append(self._bind(show, x.obs, seen, machine.frame))
+            self._advances.append(self._bind(advance, self.task, self._lanes, machine, given, ends, self.info_mode))
+            self._firsts.append(self._bind(show_starts, x.obs, x.info.final_obs, machine.frame, ends.mask))
 
     def _buffers(self, final_obs: bool) -> Outputs:
         """A set of outputs."""
@@ -157,8 +165,7 @@ class TaskEnv:
             outputs.obs.copy_(seen)
             self._ends.mask.copy_(ended)
             self.cache.restore(self._ends.mask, self._ends.choice)
-            eager = partial(restart, self.task, self._lanes, self._machine, self._ends, self.cache.count)
-            self._begin_again(outputs, eager)
+            self._begin_again()
             return self._show(outputs)
 
     def _take_turn(self) -> tuple[Tensor, Outputs]:
@@ -192,13 +199,13 @@ class TaskEnv:
         self._require_reset()
         check_lane_actions(actions, self.num_envs)
         self.backend.step(actions)
-        (seen, outputs), ends = self._take_turn(), self._ends
+        (_, outputs), ends = self._take_turn(), self._ends
         with torch.no_grad():
             self._read()
-            push_frame(outputs.obs, seen, self._machine.frame)
+            self._shows[self._turn]()
             self._advances[self._turn]()
             if self.autoreset and self.cache.restore(ends.mask, ends.choice, ends.any):
-                self._begin_again(outputs, self._restart)
+                self._begin_again()
         return outputs.obs, outputs.reward, outputs.terminated, outputs.truncated, outputs.info
 
     def _read(self) -> None:
@@ -209,13 +216,11 @@ class TaskEnv:
         if self.task.watch is not None:
             self.backend.read_memory(*self.task.watch, out=self._machine.memory)
 
-    def _begin_again(self, outputs: Outputs, step: Callable[[], object]) -> None:
-        """New episodes for the lanes whose machines have just been restored. step: `restart` of these buffers."""
+    def _begin_again(self) -> None:
+        """New episodes for the lanes whose machines have just been restored."""
         self._read()
-        if outputs.info.final_obs is not None:
-            outputs.info.final_obs.copy_(outputs.obs)
-        fill_frames(outputs.obs, self._machine.frame, self._ends.mask)
-        step()
+        self._firsts[self._turn]()
+        self._restart()
 
     def _require_reset(self) -> None:
         if not self._begun:

@@ -2,11 +2,19 @@
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from armfold.core import random
-from armfold.core.pixels import FullInfo, InfoMode, NoInfo, StatsInfo, choose_start, step_info
+from armfold.core.pixels import (
+    FullInfo,
+    InfoMode,
+    NoInfo,
+    StatsInfo,
+    choose_start,
+    stack_reset,
+    stack_update,
+    step_info,
+)
 from armfold.shell.buffers import write
 from armfold.shell.envs.pixel_tasks import Task
 
@@ -65,7 +73,7 @@ class Ends(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Those buffers of `Outputs` whose shape K does not change, so that one compiled step serves every K."""
+    """Those buffers of `Outputs` whose shape K does not change, so that `advance` is compiled once for every K."""
 
     reward: Tensor  # [N] float32, reward unit
     terminated: Tensor  # [N] bool
@@ -100,15 +108,13 @@ def write_choice(ends: Ends, lanes: Lanes, starts: int) -> None:
         ends.choice.copy_(choose_start(random.fold_in(lanes.rng, lanes.episode + 1), starts=starts))
 
 
-def push_frame(obs: Tensor, seen: Tensor, frame: Tensor) -> None:
-    """`core.pixels.stack_update(seen, frame)` into obs [N, K, H, W], which is not seen. Allocates nothing."""
-    # Copies of slices, not the compiled function: Inductor makes no vectors of bytes on a CPU, and is a hundred times
-    # slower at moving them.
-    obs[:, :-1].copy_(seen[:, 1:])
-    obs[:, -1].copy_(frame)
+def show(obs: Tensor, seen: Tensor, frame: Tensor) -> None:
+    """What lanes see after a step, written into obs [N, K, H, W]: what they saw, and a frame more."""
+    obs.copy_(stack_update(seen, frame))
 
 
-def fill_frames(obs: Tensor, frame: Tensor, mask: Tensor) -> None:
-    """`core.pixels.stack_reset(obs, frame, mask)` into obs [N, K, H, W]. Allocates nothing."""
-    words, new = (x.view(torch.int64) for x in (obs, frame))  # eight pixels at a time: ten times as fast
-    torch.where(mask[:, None, None, None], new[:, None], words, out=words)
+def show_starts(obs: Tensor, final_obs: Tensor | None, frame: Tensor, mask: Tensor) -> None:
+    """What lanes see after a restart, written into obs [N, K, H, W]; what they saw before is kept in final_obs."""
+    if final_obs is not None:
+        final_obs.copy_(obs)
+    obs.copy_(stack_reset(obs, frame, mask))

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from armfold.core.envs import ENVIRONMENTS
 from armfold.core.types import BanditEnv
+from armfold.shell.backends import open_backend
 from armfold.shell.backends.gameboy import GameBoy
+from armfold.shell.backends.pyboy import PyBoyBackend
 from armfold.shell.choose import Context, make_env, suggest
 from armfold.shell.compiled import Mode
+from armfold.shell.envs.backend import Backend
 from armfold.shell.envs.gymnasium import BanditGym, BanditVectorEnv
 from armfold.shell.envs.pixels import GoalEnv, PixelsEnv, TaskEnv
 from armfold.shell.envs.pixels_gymnasium import PixelsGym, PixelsVectorEnv
@@ -79,12 +82,13 @@ def _floats(name: str, values: Any) -> Tensor:
 
 
 def make_pixels_single(rom: Rom = "lantern", *, render_mode: str | None = None, **options: Any) -> PixelsGym:
-    """What `gymnasium.make("armfold/Pixels-v0")` calls: one lane of a game on `GameBoy`.
+    """What `gymnasium.make("armfold/Pixels-v0")` calls: one lane of a game on a Game Boy.
 
     rom: a file, or the name of a shipped game. goal: uint8 [72, 80], which makes it a `GoalEnv`; without one it is a
-    `PixelsEnv`. starts: files of `save_state`, or a State; None: power-on. The other options are those of `GameBoy` and
-    of the environment; compile is "off" where nothing else is said. Raises ValueError, and TypeError for an option that
-    neither has.
+    `PixelsEnv`. starts: files of `save_state`, or a State; None: power-on. backend: "gameboy", "pyboy" or "auto", as
+    `open_backend` has it. The other options are those of the backend and of the environment; compile is "off" where
+    nothing else is said. Raises ValueError, NoCompilerError where nothing here can play, and TypeError for an option
+    that neither has.
     """
     return PixelsGym(_make_pixels(rom, 1, **options), render_mode=render_mode)
 
@@ -97,15 +101,24 @@ def make_pixels_vector(
 
 
 def _make_pixels(rom: Rom, num_envs: int, *, goal: Any = None, starts: Any = None, **options: Any) -> TaskEnv:
-    known = inspect.signature(GameBoy).parameters.keys() - {"rom", "num_envs"}
+    known = {"backend"}.union(*(inspect.signature(kind).parameters for kind in (GameBoy, PyBoyBackend)))
+    known -= {"rom", "num_envs"}
     knobs: dict[str, Any] = {"compile": "off"} | {name: value for name, value in options.items() if name not in known}
     task: Callable[..., TaskEnv] = partial(PixelsEnv, **knobs)
     if goal is not None:
         task = partial(GoalEnv, goal=goal if isinstance(goal, Tensor) else torch.from_numpy(np.array(goal)), **knobs)
     inspect.signature(task).bind(None)  # before a machine is made
-    backend = GameBoy(rom, num_envs, **{name: value for name, value in options.items() if name in known})
+    backend = open_backend(rom, num_envs, **{name: value for name, value in options.items() if name in known})
+    try:
+        return task(backend, starts=_load(backend, starts))
+    except Exception:
+        backend.close()
+        raise
+
+
+def _load(backend: Backend, starts: Any) -> Any:
     if isinstance(starts, str | Path):
-        starts = load_starts(backend, [starts])
-    elif isinstance(starts, Sequence) and all(isinstance(path, str | Path) for path in starts):
-        starts = load_starts(backend, starts)
-    return task(backend, starts=starts)
+        return load_starts(backend, [starts])
+    if isinstance(starts, Sequence) and all(isinstance(path, str | Path) for path in starts):
+        return load_starts(backend, starts)
+    return starts

@@ -1,6 +1,8 @@
 """Compiling: tunables as inputs of one graph, the choice of mode, temporaries that are kept."""
 
 import functools
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -71,6 +73,25 @@ def test_scratch_gives_the_same_tensors_call_after_call() -> None:
     kept.given = 0
     assert all(a is b for a, b in zip(first, [kept(*request) for request in asked], strict=True))
     assert [tuple(tensor.shape) for tensor in first] == [(2, 3), (4,)]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_program_that_returns_nothing_keeps_its_temporaries(device: str, tmp_path: Path) -> None:
+    """Those on its device, under the names that Inductor gives what allocates them."""
+    from torch._inductor.codegen import wrapper
+
+    name = f"empty_strided_{device}"
+    assert f"{name} = torch._C._dynamo.guards._{name}" in Path(wrapper.__file__).read_text()
+    for last, kept in (("return ()", True), ("return (buf0, )", False)):
+        program = ModuleType("program")
+        program.__file__ = str(tmp_path / "program.py")
+        Path(program.__file__).write_text(
+            f"def call(args):\n    buf0 = {name}((3, ), (1, ), torch.float32)\n    {last}\n"
+        )
+        setattr(program, name, lambda size, stride, dtype: torch.empty_strided(size, stride, dtype=dtype))
+        assert (scratch._adopt(program, device) is not None) == kept
+        assert isinstance(getattr(program, name), Scratch) == kept
+        assert scratch._adopt(program, device) is None, "once is enough"
 
 
 @pytest.mark.slow

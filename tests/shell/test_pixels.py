@@ -1,5 +1,6 @@
 """Pixel environments against a model in plain Python and NumPy, on a toy machine; and on a real one."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,7 @@ from torch.utils import _pytree as pytree
 
 from armfold.core import random
 from armfold.core.check import ShapeError
-from armfold.core.pixels import FullInfo, StatsInfo, choose_start, downsample, goal_distance, stack_reset, stack_update
-from armfold.shell.envs.pixel_steps import fill_frames, push_frame
+from armfold.core.pixels import FullInfo, StatsInfo, choose_start, downsample, goal_distance
 from armfold.shell.envs.pixels import GoalEnv, MemoryReward, PixelsEnv, TaskEnv
 from armfold.shell.envs.reset_cache import ResetCache, capture, join_starts, load_starts
 from tests.purity import same_bits
@@ -141,17 +141,6 @@ def test_the_newest_frame_is_what_the_backend_drew(stack_k: int, draw: str) -> N
         obs, *_ = env.step(action)
 
 
-@pytest.mark.parametrize("stack_k", [1, 2, 4])
-def test_moves_in_place_are_those_of_the_core(stack_k: int) -> None:
-    stack, frame = (random.randint(random.key(i), (N, stack_k, 72, 80), high=4).to(torch.uint8) for i in (1, 2))
-    frame, mask = frame[:, 0].clone(), torch.tensor([True, False, False, True, False])
-    obs = torch.zeros_like(stack)
-    push_frame(obs, stack, frame)
-    assert torch.equal(obs, stack_update(stack, frame))
-    fill_frames(stack, frame, mask)
-    assert torch.equal(stack, stack_reset(stack, frame, mask))
-
-
 # Resets
 
 
@@ -185,6 +174,28 @@ def test_lanes_that_end_at_every_step_are_paid_from_their_start() -> None:
         assert reward.tolist() == [pytest.approx(-0.01 + 8 * float(far - near))] * N
         assert info.metrics.dist.tolist() == [near] * N
         assert env.state.prev_dist.tolist() == [far] * N
+
+
+def test_every_path_leaves_the_distance_of_the_frame_now_seen() -> None:
+    """From which the next step is paid: after a reset, a step, an end, a fault, a restart by hand and a restored
+    snapshot, also where nothing starts again by itself, and whether the host asks first."""
+    for options in ({}, {"skip_reset_if_empty": True}, {"autoreset": False}):
+        env = goal_env(**options)
+
+        def check(env: GoalEnv = env) -> None:
+            assert torch.equal(env.state.prev_dist, goal_distance(env.pixels, bar(GOAL)))
+
+        env.reset(keys())
+        check()
+        for action in plays(3 * LIMIT, high=4):
+            env.step(action)
+            check()
+        taken = env.snapshot()
+        env.restart(torch.tensor([True, False, True, False, False]))
+        check()
+        env.step(plays(1)[0])
+        env.restore(taken)
+        check()
 
 
 def test_a_start_is_chosen_by_its_lane_alone() -> None:
@@ -331,19 +342,29 @@ def test_the_cache_restores_lanes_of_the_mask_alone(mask: list[bool], skip: bool
 
 
 def check_compiled(make: Callable[..., TaskEnv], folder: Path) -> None:
-    """Steps that allocate nothing and are those of eager ones, whatever K is and whether the host asks first."""
+    """Steps that allocate nothing and are those of eager ones, whatever K is, whether the host asks first, and whether
+    last observations are kept; and what one returned outlives the next."""
     actions = plays(2 * LIMIT)
-    for stack_k in (1, 4):
-        for skip in (False, True):
-            eager, compiled = (make(stack_k=stack_k, skip_reset_if_empty=skip, compile=mode) for mode in ("off", "on"))
-            assert (eager.compiled, compiled.compiled) == (False, True)
-            for env in (eager, compiled):
-                env.reset(keys())
-            for action in actions:
-                ours, wanted = (without_final(env.step(action)) for env in (compiled, eager))
-                torch.testing.assert_close(ours[1], wanted[1], rtol=0, atol=1e-6)
-                assert equal([ours[0], *ours[2:]], [wanted[0], *wanted[2:]])
-            assert allocations(lambda env=compiled: [env.step(action) for action in actions], folder) == []
+    for stack_k, skip, final in itertools.product((1, 4), (False, True), (False, True)):
+        options = {"stack_k": stack_k, "skip_reset_if_empty": skip, "final_obs": final}
+        eager, compiled = (make(compile=mode, **options) for mode in ("off", "on"))
+        assert (eager.compiled, compiled.compiled) == (False, True)
+        assert equal(*(env.reset(keys())[0] for env in (compiled, eager)))
+        last = before = None
+        for action in actions:
+            ours, wanted = compiled.step(action), eager.step(action)
+            torch.testing.assert_close(ours[1], wanted[1], rtol=0, atol=1e-6)
+            assert equal([ours[0], *without_final(ours)[2:]], [wanted[0], *without_final(wanted)[2:]])
+            assert equal(*(ends_of(step) for step in (ours, wanted)))
+            assert equal(last, before)
+            last, before = ours, copied(ours)
+        assert allocations(lambda env=compiled: [env.step(action) for action in actions], folder) == []
+
+
+def ends_of(step: Any) -> list[Tensor]:
+    """What the lanes that have ended saw last."""
+    _, _, terminated, truncated, info = step
+    return [] if info.final_obs is None else [info.final_obs[terminated | truncated]]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import partial
@@ -19,7 +20,8 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from torch import Tensor
 
 from armfold.core import random
-from armfold.shell.backends.gameboy import GameBoy
+from armfold.core.pixels import goal_distance
+from armfold.shell.backends.gameboy import GameBoy, NoCompilerError
 from armfold.shell.backends.gameboy.rom import SHIPPED
 from armfold.shell.backends.pyboy import PyBoyBackend
 from armfold.shell.envs.pixels import GoalEnv, MemoryReward, PixelsEnv, TaskEnv
@@ -293,6 +295,26 @@ def test_pufferlibs_workers_agree() -> None:
     serial.close()
 
 
+def make_lantern(starts: Any) -> TaskEnv:
+    return GoalEnv(GameBoy("lantern", 3), torch.zeros(72, 80, dtype=torch.uint8), starts=starts, max_steps=5)
+
+
+@pytest.mark.slow
+def test_pufferlibs_workers_play_game_boys() -> None:
+    """From several starts, compiled, in forks of a process whose own Game Boys have used threads of theirs."""
+    parent = GameBoy("lantern", 64, threads=2)
+    for action in plays(8, 64, high=8):
+        parent.step(action)
+    make = partial(make_lantern, capture(parent, [0, 5, 9]))
+    serial, workers = (make_pixels_vector(make, backend=backend, num_workers=2) for backend in ("serial", "mp"))
+    same(workers.reset(seed=4)[0], serial.reset(seed=4)[0])
+    for action in plays(20, 6, high=8).numpy():
+        same(workers.step(action)[:4], serial.step(action)[:4])
+    parent.step(plays(1, 64)[0])
+    workers.close()
+    serial.close()
+
+
 # Game Boys
 
 
@@ -306,7 +328,7 @@ def game(lanes: int, **options: Any) -> GameBoy:
 
 @pytest.fixture(scope="module")
 def goal() -> Tensor:
-    """The screen at the end of the game, uint8 [72, 80]."""
+    """The screen of a game that is won, uint8 [72, 80]."""
     backend = game(1)
     for action in [*solution(), *[NOOP] * 8]:
         backend.step(torch.tensor([action]))
@@ -319,7 +341,7 @@ def solution() -> list[int]:
 
 def test_a_script_reaches_the_goal_and_random_agents_do_not(goal: Tensor) -> None:
     """Lane 0 plays the script, and the two others at random: with other keys, one of these would reach the goal in less
-    than 3 of 100 tests (95 % confidence, from 256 lanes that did not in 512 steps)."""
+    than 1 of 100 tests (95 % confidence, from 768 lanes of which none did in 512 steps)."""
     env = GoalEnv(game(3), goal, compile="off", stack_k=2, starts=None)
     env.reset(keys(3))
     script = solution()
@@ -381,20 +403,87 @@ def test_starts_are_of_one_rom(tmp_path: Path) -> None:
     same(env.reset(seed=0)[0], kept.screen[:, None])
 
 
-def test_a_lane_at_an_illegal_opcode_starts_again_and_the_others_go_on() -> None:
-    """On a cartridge of one instruction that there is not."""
+def brittle(lanes: int) -> GameBoy:
+    """Game Boys with a cartridge that waits for the button A, and then meets an instruction that there is not."""
     data = bytearray((SHIPPED / "lantern.gb").read_bytes())
-    data[0x100] = 0xD3
-    env = PixelsEnv(GameBoy(bytes(data), 2, threads=1), compile="off")
-    env.reset(keys(2))
-    for _ in range(3):
-        _, _, terminated, truncated, info = env.step(torch.zeros(2, dtype=torch.int64))
-        if info.faults.any():
-            break
-    assert info.faults.all()
-    assert truncated.all()
-    assert not terminated.any()
-    assert not env.backend.faults.any()
+    data[0x100:0x103] = b"\xc3\x50\x01"  # jp $0150
+    wait = b"\x3e\x10\xe0\x00\xf0\x00\xe6\x01\x20\xf6"  # ld a,$10; ldh ($00),a; ldh a,($00); and 1; jr nz,wait
+    data[0x150:0x15B] = wait + b"\xd3"
+    return GameBoy(bytes(data), lanes, threads=1)
+
+
+def brittle_env(lanes: int = 3) -> GoalEnv:
+    return GoalEnv(brittle(lanes), torch.zeros(72, 80, dtype=torch.uint8), compile="off", stack_k=2, k=1000)
+
+
+A, LANE = 1, 1  # the action that breaks a lane, and the lane that takes it at every fifth step
+
+
+def breaking(steps: int = 15, lanes: int = 3) -> list[Tensor]:
+    return [torch.where(torch.arange(lanes) == LANE, A * (t % 5 == 4), NOOP) for t in range(steps)]
+
+
+def test_a_lane_at_an_illegal_opcode_starts_again_and_the_others_go_on() -> None:
+    """Paid like any other step, cut off, told, and back at power-on in the same step."""
+    env, twin = brittle_env(), brittle(3)
+    first = env.reset(keys(3))[0].clone()
+    for t, action in enumerate(breaking()):
+        twin.step(torch.full((3,), NOOP))
+        obs, reward, terminated, truncated, info = env.step(action)
+        broke = [t % 5 == 4 and lane == LANE for lane in range(3)]
+        assert info.faults.tolist() == truncated.tolist() == info.metrics.reset_mask.tolist() == broke
+        assert not terminated.any()
+        assert reward.isfinite().all()
+        assert not env.backend.faults.any()
+        assert env.state.steps.tolist() == [t + 1, (t + 1) % 5, t + 1]
+        assert torch.equal(env.state.prev_dist, goal_distance(env.pixels, torch.zeros(72, 80, dtype=torch.uint8)))
+        assert torch.equal(obs[[0, 2], -1], twin.screen[[0, 2]])
+        assert not any(broke) or torch.equal(obs[LANE], first[LANE])
+    assert equal([x[[0, 2]] for x in env.backend.state], twin.snapshot([0, 2]))
+
+
+def test_gymnasium_and_pufferlib_tell_of_illegal_opcodes() -> None:
+    vector, single = PixelsVectorEnv(brittle_env()), PixelsGym(brittle_env(1))
+    puffer = PixelsPufferEnv(brittle_env)
+    for env in (vector, single, puffer):
+        env.reset(seed=0)
+    for t, action in enumerate(breaking()):
+        broke = t % 5 == 4
+        *_, truncated, info = vector.step(action.numpy())
+        assert truncated.tolist() == info["fault"].tolist() == [False, broke, False]
+        assert ("final_info" in info) == broke
+        assert not broke or info["final_info"]["fault"][LANE]
+        *_, cut, told = single.step(int(action[LANE]))
+        assert (cut, told["fault"]) == (broke, broke)
+        if broke:
+            with pytest.raises(ResetNeeded):
+                single.step(NOOP)
+            single.reset()
+        assert puffer.step(action.numpy())[3].tolist() == [False, broke, False]
+
+
+def test_pyboy_plays_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a warning; and who has no PyBoy either is told what to install."""
+    options: dict[str, Any] = {"num_envs": 1, "stack_k": 1, "frames_per_step": 2, "release_after_frames": 1}
+    wanted = gym.make_vec(ID, threads=1, **options).reset(seed=0)[0]
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.warns(RuntimeWarning, match=r"no C compiler found.*PyBoy plays instead") as caught:
+        env = gym.make_vec(ID, threads=1, **options)
+    assert len(caught) == 1
+    assert isinstance(env.unwrapped.face.backend, PyBoyBackend)  # type: ignore[attr-defined]
+    same(env.reset(seed=0)[0], wanted)
+    env.close()
+    install = r"no C compiler found.*(apt install|xcode-select)"
+    with pytest.raises(NoCompilerError, match=install):
+        gym.make_vec(ID, backend="gameboy", **options)
+    monkeypatch.setitem(sys.modules, "pyboy", None)
+    with pytest.raises(NoCompilerError, match=install):
+        gym.make_vec(ID, **options)
+    with pytest.raises(ValueError, match="PyBoy is not installed: pip install"):
+        gym.make(ID, backend="pyboy")
+    with pytest.raises(ValueError, match="backend 'gameboi': did you mean 'gameboy'"):
+        gym.make(ID, backend="gameboi")
 
 
 def test_memory_of_the_game_pays() -> None:
@@ -459,12 +548,13 @@ def sync_errors(wanted: bool) -> Iterator[None]:
 
 @pytest.mark.slow
 def test_random_agents_rarely_reach_the_goal(goal: Tensor) -> None:
-    """At most 4 of 64 lanes in 512 steps. None of 256 did when this was written, so that one does with a probability
-    below 1.2 % (95 % confidence); with other keys this test then fails once in 500 times at most."""
+    """At most 2 of 64 lanes in 512 steps. None of 768 did when this was written, nor came nearer than 0.34, so that one
+    does with a probability below 0.39 % (95 % confidence); with other keys this test then fails once in 480 times at
+    most."""
     env = GoalEnv(game(64), goal, compile="off", stack_k=1, info_mode="none")
     env.reset(keys(64))
     reached = sum(int(env.step(action)[2].sum()) for action in random.randint(random.key(8), (512, 64), high=8))
-    assert reached <= 4
+    assert reached <= 2
 
 
 @pytest.mark.slow
