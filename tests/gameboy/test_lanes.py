@@ -78,6 +78,7 @@ def test_names_of_roms(tmp_path: Path) -> None:
         ({"actions": ("a", "jump")}, "jump"),
         ({"actions": ()}, "actions must name at least one action"),
         ({"actions": "start"}, "actions must be a sequence of names, got the string 'start'"),
+        ({"frames_per_step": 2**31}, "frames_per_step must be at most 2147483647"),
         ({"draw": "hlaf"}, "half"),
         ({"layout": "rows"}, "layout"),
         ({"threads": 0}, "threads must be an integer >= 1, got 0"),
@@ -88,6 +89,13 @@ def test_names_of_roms(tmp_path: Path) -> None:
 def test_settings_refused(knobs: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GameBoy(LANTERN, **{"num_envs": 1, **knobs})
+
+
+def test_a_device_with_its_number() -> None:
+    boy = GameBoy(LANTERN, 1, "cpu:0", **FAST)
+    boy.reset()
+    boy.step(torch.zeros(1, dtype=torch.int64))
+    assert boy.state.registers.device == boy.device
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
@@ -127,8 +135,10 @@ def test_pure_step_is_the_step() -> None:
     assert_same(after, boy.state)
     assert_same(before, kept)
     assert not {x.data_ptr() for x in after} & {x.data_ptr() for x in before if x.numel()}
-    with pytest.raises(ShapeError, match="actions must be int64"):
-        step(boy.machine, before, actions.int())
+    assert_same(step(boy.machine, before, torch.tensor([0, 9, 3, 9, 5, 9])[::2]), after)
+    for wrong in (actions.int(), actions[:2], actions.to("meta")):
+        with pytest.raises(ShapeError, match="actions must be int64"):
+            step(boy.machine, before, wrong)
 
 
 def test_lanes_are_alone() -> None:
@@ -216,6 +226,11 @@ def test_resets_refused() -> None:
         boy.reset(torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ShapeError, match=r"choice must be torch.int64 of shape \(2,\)"):
         boy.reset(choice=torch.zeros(3, dtype=torch.int64))
+    for choice in (torch.tensor([0, 1]), torch.tensor([-1, 0])):
+        with pytest.raises(ValueError, match=r"choice must lie in \[0, 1\), got"):
+            boy.reset(choice=choice)
+    with pytest.raises(ShapeError, match="start must have at least one lane"):
+        boy.reset(start=State(*(x[:0] for x in boy.state)))
     with pytest.raises(ShapeError, match=r"start.cart_ram must be torch.int32 \(2, 0\)"):
         boy.reset(start=other.snapshot())
     with pytest.raises(ShapeError, match=r"state.registers must be"):
@@ -266,6 +281,78 @@ def test_files_refused(tmp_path: Path) -> None:
     refuse("cannot be read")
     path.unlink()
     refuse("is not a file")
+
+
+@pytest.mark.parametrize(
+    ("register", "value"),
+    [("rom_high", 2), ("rom_low", -1), ("ly", 154), ("dma_next", -1), ("window_line", 400), ("lcd_target", 2**31 - 1)],
+)
+def test_files_with_impossible_numbers_are_refused(tmp_path: Path, register: str, value: int) -> None:
+    boy = GameBoy(LANTERN, 1, **FAST)
+    play(boy, 5)
+    boy.save_state(tmp_path / "good")
+    boy.register(register).fill_(value)
+    boy.save_state(tmp_path / "bad")
+    boy.load_state(tmp_path / "good")
+    with pytest.raises(ValueError, match=f"has {register} = {value}, which must lie in"):
+        boy.load_state(tmp_path / "bad")
+
+
+def test_every_state_that_is_reached_can_be_loaded(tmp_path: Path) -> None:
+    boy = GameBoy(LANTERN, 4, **FAST)
+    for t in range(30):
+        play(boy, 1 + t % 3, seed=t)
+        boy.save_state(tmp_path / "a", lane=t % 4)
+        boy.load_state(tmp_path / "a", lanes=[t % 4])
+
+
+SAMPLE = """
+    loop: ld a, ({address})
+    ld (de), a
+    inc e
+    ld b, 24
+    wait: dec b
+    jr nz, wait
+    nop
+    jr loop
+"""
+
+
+@pytest.mark.parametrize("address", [0xFF41, 0xFF44, 0xFE00, 0x8000])
+def test_what_is_read_does_not_depend_on_drawing(address: int) -> None:
+    """The loop lasts a machine cycle less than a line, so it reads at every place in one."""
+    image = rom("ld de, 0xc000\n ld a, 0x55\n ld (0xc200), a\n" + SAMPLE.format(address=address))
+    boys = [GameBoy(image, 1, draw=draw, frames_per_step=9) for draw in ("none", "full")]
+    seen = []
+    for boy in boys:
+        boy.step(torch.zeros(1, dtype=torch.int64))
+        boy.reset()
+        for _ in range(9):
+            boy.step(torch.zeros(1, dtype=torch.int64))
+        seen.append(boy.read_memory(0xC000, 0x100))
+    assert torch.equal(*seen)
+    assert len(seen[0].unique()) > 1
+
+
+def test_a_frame_that_ends_as_the_screen_is_switched_on_is_white() -> None:
+    flicker = "ld a, 0x11\n ldh (0xff40), a\n nop\n ld a, 0x91\n ldh (0xff40), a\n"
+    image = rom("ld a, 0xff\n ldh (0xff47), a\n ld bc, 0x4000\n wait: dec bc\n ld a, b\n or c\n jr nz, wait\n"
+                f"again: {flicker} jr again")  # fmt: skip
+    boy = GameBoy(image, 1, frames_per_step=1)
+    seen = set()
+    for _ in range(60):
+        boy.step(torch.zeros(1, dtype=torch.int64))
+        seen.add(int(boy.screen.max()))
+    assert seen == {0, 3}  # black while it is on
+    assert int(boy.screen.max()) == 0
+
+
+def test_a_closed_one_says_so() -> None:
+    boy = GameBoy(LANTERN, 1, **FAST)
+    boy.close()
+    for ask in (lambda: boy.step(torch.zeros(1, dtype=torch.int64)), boy.render, boy.reset, lambda: boy.read_memory(0)):
+        with pytest.raises(ValueError, match="this GameBoy is closed"):
+            ask()
 
 
 def test_illegal_opcodes_stop_a_lane() -> None:

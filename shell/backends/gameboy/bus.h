@@ -8,8 +8,6 @@
 
 enum { DMA_BYTES = OAM_BYTES, DMA_DELAY = 12, DMA_AGAIN_DELAY = 8, ACCESS = 4 };
 
-GB_COLD i32 slow_read(Machine *m, i32 address, i32 at, i32 late);
-
 // What OAM DMA reads at an address: memory alone, whatever is locked.
 GB_FN i32 dma_source(Machine *m, i32 address, i32 at) {
     if (address >= 0xfe00) address -= 0x2000; // the unit does not see OAM and what lies above it
@@ -150,15 +148,21 @@ GB_FN void oam_write(Machine *m, i32 address, i32 value, i32 at) {
     if (!m->s.dma_on && address < 0xa0) AT(m->oam, address) = (u8)value;
 }
 
-// Read an address at a time; `late` is added for the LCD's registers.
-GB_COLD i32 slow_read(Machine *m, i32 address, i32 at, i32 late) {
+// Few arguments: the processor's registers have to last beyond the call. Read an address at a time; `when` is how long
+// the instruction has lasted by then, plus 256 times what is added to the time for the LCD's registers.
+GB_COLD i32 slow_read(Machine *m, i32 address, i32 at, i32 when) {
+    i32 late = when >> 8;
+    m->began = at - (when & 0xff);
     if (address < 0xa000) return vram_locked(m, at + ACCESS) ? 0xff : AT(m->vram, address & 0x1fff);
     if (address < 0xc000) return ram_read(m, address, at);
     if (address < 0xff00) return oam_read(m, address - 0xfe00, at);
     return address == 0xffff ? m->s.irq_enable : io_read(m, address & 0xff, at, late);
 }
 
-GB_COLD void slow_write(Machine *m, i32 address, i32 value, i32 at) {
+// `what` is the value, plus 256 times how long the instruction has lasted.
+GB_COLD void slow_write(Machine *m, i32 address, i32 what, i32 at) {
+    i32 value = what & 0xff;
+    m->began = at - (what >> 8);
     if (address < 0x8000) {
         cartridge_write(m, address, value, at);
     } else if (address < 0xa000) {
@@ -175,11 +179,11 @@ GB_COLD void slow_write(Machine *m, i32 address, i32 value, i32 at) {
     }
 }
 
-GB_FN i32 read8(Machine *m, u32 address, i32 at, i32 late) {
+GB_FN i32 read8(Machine *m, u32 address, i32 now, i32 after, i32 late) {
     if (address < 0x8000) return m->rom[address >> 14][address];
     if (address >= 0xc000 && address < 0xfe00) return AT(m->wram, address & 0x1fff);
     if (address >= 0xff80 && address != 0xffff) return AT(m->high, address & 0xff);
-    return slow_read(m, address, at, late);
+    return slow_read(m, address, now + after, after | late << 8);
 }
 
 // What a debugger sees: no side effects, no locks.
@@ -188,7 +192,7 @@ GB_FN i32 peek(Machine *m, i32 address) {
     if (address >= 0x8000 && address < 0xa000) return AT(m->vram, address & 0x1fff);
     if (address >= 0xfe00 && address < 0xfea0) return AT(m->oam, address - 0xfe00);
     copy = *m;
-    return read8(&copy, address, m->s.now, 0);
+    return read8(&copy, address, m->s.now, 0, 0);
 }
 
 #endif

@@ -127,8 +127,8 @@ class GameBoy:
         """Begin again: the lanes of mask, bool [N], or all.
 
         start: where, a State of S lanes; None: switched on anew. choice: int64 [N] in [0, S), the start of each lane;
-        None: the first. Lanes outside of the mask cost nothing. Values of `choice` are not looked at.
-        Raises ShapeError.
+        None: the first. Lanes outside of the mask cost nothing. On a GPU the values of `choice`
+        are not looked at. `start` must not be the live state. Raises ShapeError and, on the CPU, ValueError.
         """
         mask = self._all if mask is None else mask
         choice = self._first if choice is None else choice
@@ -143,16 +143,28 @@ class GameBoy:
         else:
             check_state("start", start, self.state, len(start.registers) if isinstance(start, State) else None)
             start = self.machine.lay(start)
-        self.machine.copy(self._by_actions, self.machine.job(start), mask.contiguous(), choice.contiguous())
+        self._check_choice(choice, len(start.registers))
+        mask, choice = mask.contiguous(), choice.contiguous()
+        self.machine.copy(self._by_actions, self.machine.job(start), mask, choice)
+
+    def _check_choice(self, choice: Tensor, starts: int) -> None:
+        if self.device.type == "cpu" and choice is not self._first:
+            chosen: np.ndarray[Any, Any] = choice.numpy()
+            if chosen.min() < 0 or chosen.max() >= starts:
+                raise ValueError(f"choice must lie in [0, {starts}), got {chosen.min()} to {chosen.max()}")
 
     def snapshot(self, lanes: Tensor | Sequence[int] | None = None) -> State:
         """A copy of all lanes, or of some: tensors, which any checkpoint can hold. Raises ValueError for no lane."""
         if lanes is None:
             return self.machine.clone(self.state)
+        chosen = self._lanes(lanes)
+        return self.machine.clone(State(*(buffer[chosen] for buffer in self.state)))
+
+    def _lanes(self, lanes: Tensor | Sequence[int]) -> Tensor:
         chosen = torch.as_tensor(lanes, dtype=torch.int64, device=self.device).reshape(-1)
         if not len(chosen) or bool(((chosen < 0) | (chosen >= self.num_envs)).any()):
             raise ValueError(f"lanes must be some of [0, {self.num_envs}), got {chosen.tolist()}")
-        return self.machine.clone(State(*(buffer[chosen] for buffer in self.state)))
+        return chosen
 
     def restore(self, state: State) -> None:
         """Go on from what `snapshot` gave. Raises ShapeError for another number of lanes, cartridge or screen."""
@@ -174,8 +186,7 @@ class GameBoy:
         start = self.read_state(path)
         mask = self._all
         if lanes is not None:
-            chosen = torch.as_tensor(lanes, dtype=torch.int64, device=self.device)
-            mask = torch.zeros_like(self._all).index_fill_(0, chosen, True)
+            mask = torch.zeros_like(self._all).index_fill_(0, self._lanes(lanes), True)
         self.reset(mask, start)
 
     def read_memory(self, address: int, length: int = 1, *, out: Tensor | None = None) -> Tensor:
@@ -188,7 +199,8 @@ class GameBoy:
             raise ValueError(f"address must be in [0, {0x10000 - length:#x}] for {length} bytes, got {address!r}")
         if out is None:
             out = torch.empty(self.num_envs, length, dtype=torch.uint8, device=self.device)
-        if out.shape != (self.num_envs, length) or out.dtype != torch.uint8 or not out.is_contiguous():
+        fits = out.shape == (self.num_envs, length) and out.dtype == torch.uint8 and out.device == self.device
+        if not fits or not out.is_contiguous():
             raise ShapeError(
                 f"out must be uint8, contiguous, of shape {(self.num_envs, length)}, got {out.dtype} {tuple(out.shape)}"
             )
@@ -205,6 +217,12 @@ class GameBoy:
         return self._faults.copy_(self.register("fault"))  # without a temporary, unlike a comparison
 
     def close(self) -> None:
-        """Let go of the buffers."""
-        self.state = State(*(buffer.new_empty(0) for buffer in self.state))
-        self.machine = None  # type: ignore[assignment]
+        """Let go of the buffers. Whatever is asked of it afterwards raises ValueError."""
+        self.machine, self.state = _Closed(), _Closed()  # type: ignore[assignment]
+
+
+class _Closed:
+    """In place of what a closed GameBoy had."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError("this GameBoy is closed: make another one")

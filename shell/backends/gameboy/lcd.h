@@ -78,7 +78,8 @@ GB_FN void lcd_off_frame(Machine *m, i32 clock) {
     if (m->drawing) draw_blank(m);
 }
 
-GB_FN void lcd_begin(Lane *s, i32 at) {
+GB_FN void lcd_begin(Machine *m, i32 at) {
+    Lane *s = &m->s;
     s->lcd_restart = 0;
     s->frame_done = 1;
     s->ly = 0;
@@ -89,6 +90,7 @@ GB_FN void lcd_begin(Lane *s, i32 at) {
     s->window_hit = s->wy == 0;
     s->window_line = 0;
     lcd_compare(s);
+    if (m->drawing) draw_blank(m);
 }
 
 GB_FN void lcd_last_line(Machine *m) {
@@ -165,7 +167,7 @@ GB_COLD void lcd_change(Machine *m, i32 at) {
     if (!(s->lcdc & LCD_ON))
         lcd_off_frame(m, at - s->lcd_start);
     else if (s->lcd_restart)
-        lcd_begin(s, at);
+        lcd_begin(m, at);
     else if (s->ly == 153)
         lcd_last_line(m);
     else if (s->lcd_phase == PHASE_NEW_LINE)
@@ -204,14 +206,12 @@ GB_COLD void lcd_catch_up(Machine *m, i32 at) {
     while (clock >= s->lcd_target && !s->frame_done) lcd_change(m, at);
 }
 
-// One change at a time where each is waited for: an instruction that lasts beyond two of them sees the second later.
+// One change at a time within an instruction: one that lasts beyond two of them sees the second later.
 GB_FN void lcd_run(Machine *m, i32 at) {
     Lane *s = &m->s;
     if (at - s->lcd_start < s->lcd_target) return;
-    if (lcd_lazy(m))
-        lcd_catch_up(m, at);
-    else
-        lcd_change(m, at);
+    if (lcd_lazy(m)) lcd_catch_up(m, m->began);
+    if (at - s->lcd_start >= s->lcd_target) lcd_change(m, at);
 }
 
 // When the LCD next needs a look.

@@ -73,6 +73,7 @@ GB_FN void run_to_event(Machine *m) {
     if (s->dma_on) dma_run(m, s->now);
     serial_run(s, s->now);
     timer_run(m, s->now);
+    m->began = s->now;
     lcd_run(m, s->now);
 }
 
@@ -123,7 +124,7 @@ GB_FN void machine_open(Machine *m, const Job *job, i64 lane) {
     m->cart = lane_memory(job->cart, lane, job->cart_bytes);
     m->screen = job->screen + lane * screen_bytes(job);
     m->drawing = 0;
-    m->target = 0;
+    m->target = m->began = 0;
     cartridge_map(m);
 }
 

@@ -26,6 +26,7 @@ _MAPPERS = {"none": 0, "MBC1": 1, "MBC1 multicart": 2, "MBC2": 3, "MBC3": 4, "MB
 _POWER_ON = {"boot": 1, "rom_high": 1, "bank_1": 1, "lcd_target": 70224, "serial_end": 2**31 - 1, "sc": 0x7E}
 _POWER_ON |= {"bgp": 0xFC, "obp0": 0xFF, "obp1": 0xFF}
 _WARP, _BLOCK, _COPY_BLOCK = 32, 128, 256
+_MOST_FRAMES = 2**31 - 1
 
 
 class Settings(NamedTuple):
@@ -54,8 +55,10 @@ def action_buttons(name: str) -> int:
 
 def check_settings(settings: Settings) -> None:
     """Raise ValueError for what cannot be."""
-    check_size("frames_per_step", settings.frames_per_step)
-    check_size("release_after_frames", settings.release_after_frames)
+    for name in ("frames_per_step", "release_after_frames"):
+        check_size(name, getattr(settings, name))
+        if getattr(settings, name) > _MOST_FRAMES:
+            raise ValueError(f"{name} must be at most {_MOST_FRAMES}, got {getattr(settings, name)}")
     if not settings.actions:
         raise ValueError("actions must name at least one action, got none")
     for name, value, known in (
@@ -75,11 +78,12 @@ class Machine:
     def __init__(self, rom: str | Path | bytes | Rom, device: str | torch.device, settings: Settings) -> None:
         """Compile the program, where that has not been done before. Raises ValueError and NoCompilerError."""
         self.rom = rom if isinstance(rom, Rom) else find_rom(rom)
-        self.device, self.settings = find_device(device), settings
         check_settings(settings)
+        self.settings = settings
+        self._rom = self.rom.tensor(find_device(device))
+        self.device = self._rom.device  # with its number, as tensors have it
         self.choices = torch.tensor([action_buttons(name) for name in settings.actions], dtype=torch.uint8)
         self.choices = self.choices.to(self.device)
-        self._rom = self.rom.tensor(self.device)
         stub = torch.frombuffer(bytearray(boot_stub()), dtype=torch.uint8).to(self.device)
         self._boot = torch.cat((stub, self._rom[len(stub) : BANK]))
         self._program = (_Host if self.device.type == "cpu" else _Cuda)(settings, self.device)
@@ -149,13 +153,14 @@ class Machine:
 
 def step(machine: Machine, state: State, actions: Tensor) -> State:
     """The state after `actions` [N] int64. `state` stays as it is."""
-    if actions.dtype != torch.int64 or actions.shape != state.registers.shape[:1]:
+    wanted = tuple(state.registers.shape[:1])
+    if actions.dtype != torch.int64 or tuple(actions.shape) != wanted or actions.device != machine.device:
         raise ShapeError(
-            f"actions must be int64 of shape {tuple(state.registers.shape[:1])}, got {actions.dtype} "
-            f"{tuple(actions.shape)}"
+            f"actions must be int64 of shape {wanted} on {machine.device}, got {actions.dtype} "
+            f"{tuple(actions.shape)} on {actions.device}"
         )
-    moved = machine.clone(state)
-    machine.advance(machine.job(moved, actions=actions.contiguous()))
+    moved, taken = machine.clone(state), actions.contiguous()  # both live until the step is given out
+    machine.advance(machine.job(moved, actions=taken))
     return moved
 
 

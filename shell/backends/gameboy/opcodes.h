@@ -82,7 +82,7 @@ GB_FN void block_0(Machine *m, Cpu *r, u32 y, u32 z) {
     case 2: {
         u32 address = pointer(r, pair);
         if (y & 1)
-            r->a = read8(m, address, r->now, pair == 1 ? LATE : 0);
+            r->a = read8(m, address, r->now, 0, pair == 1 ? LATE : 0);
         else
             store(m, r, address, r->a, 0);
         r->now += 8;

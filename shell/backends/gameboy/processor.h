@@ -27,7 +27,7 @@ GB_FN void cpu_store(const Cpu *r, Machine *m) {
     s->sp = r->sp, s->pc = r->pc, s->now = r->now;
 }
 
-GB_FN u32 load(Machine *m, Cpu *r, u32 address, i32 after) { return read8(m, address, r->now + after, 0); }
+GB_FN u32 load(Machine *m, Cpu *r, u32 address, i32 after) { return read8(m, address, r->now, after, 0); }
 
 GB_FN void store(Machine *m, Cpu *r, u32 address, u32 value, i32 after) {
     if (address >= 0xc000 && address < 0xfe00) {
@@ -35,7 +35,7 @@ GB_FN void store(Machine *m, Cpu *r, u32 address, u32 value, i32 after) {
     } else if (address >= 0xff80 && address != 0xffff) {
         AT(m->high, address & 0xff) = (u8)value;
     } else {
-        slow_write(m, address, value, r->now + after);
+        slow_write(m, address, value | after << 8, r->now + after);
         r->target = m->target;
     }
 }
@@ -66,7 +66,7 @@ GB_FN u32 get8(Machine *m, Cpu *r, u32 i, i32 after, i32 late) {
     case 3: return r->e;
     case 4: return r->h;
     case 5: return r->l;
-    case 6: return read8(m, hl(r), r->now + after, late);
+    case 6: return read8(m, hl(r), r->now, after, late);
     default: return r->a;
     }
 }

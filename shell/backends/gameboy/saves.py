@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from armfold.shell.backends.gameboy.rom import Rom
-from armfold.shell.backends.gameboy.state import REGISTERS, SHAPES, State, check_state
+from armfold.shell.backends.gameboy.state import REGISTERS, SHAPES, State, check_registers, check_state
 from armfold.shell.store.files import write_whole
 
 _FORMAT, _VERSION = "armfold Game Boy state", "1"
@@ -42,6 +42,7 @@ def read_state(path: Path, like: State, rom: Rom) -> State:
     tensors["screen"] = _fit(name, tensors["screen"], tuple(like.screen.shape[1:]))
     state = State(**{field: value.to(like.registers.device) for field, value in tensors.items()})
     check_state(name, state, like, 1)
+    check_registers(name, state.registers, rom.banks)
     return state
 
 

@@ -17,6 +17,42 @@ SHAPES = {"half": (72, 80), "full": (144, 160), "none": (0, 0)}
 _MEMORY_BYTES = (0x2000, 0x2000, 0xA0, 0x100)  # vram, wram, oam, high
 
 
+_LONG = 2**20  # T-cycles: longer than anything that a frame may leave begun
+_FLAGS = (
+    *(
+        "ime",
+        "halted",
+        "halt_again",
+        "halt_bug",
+        "stopped",
+        "boot",
+        "dma_on",
+        "first_frame",
+        "lcd_restart",
+        "lyc_written",
+    ),
+    *("mode_hidden", "stat_line", "window_hit", "frame_done", "ram_on", "bank_mode", "latched"),
+)
+_LIMITS = {  # what each register may be, where that is not a byte
+    **dict.fromkeys(_FLAGS, (0, 1)),
+    **dict.fromkeys(("pc", "sp", "div"), (0, 0xFFFF)),
+    **dict.fromkeys(("timer_at", "dma_start", "lcd_start", "clock_at"), (-_LONG, _LONG)),
+    **dict.fromkeys(("ime_delay", "reload", "lcd_phase"), (0, 2)),
+    "fault": (0, 0x100),
+    "now": (0, _LONG),
+    "tac": (0, 7),
+    "reload_left": (0, 4),
+    "serial_end": (-_LONG, 2**31 - 1),
+    "dma_next": (0, 0xA0),
+    "ly": (0, 153),
+    "next_mode": (0, 3),
+    "stretch": (-4, 0xFF),
+    "lcd_target": (0, 70224),
+    "window_line": (0, 144),
+    "clock_part": (0, 2**22),
+}
+
+
 class State(NamedTuple):
     """All that N Game Boys are. Memories are int32 words of 4 bytes, the first byte the lowest."""
 
@@ -55,6 +91,18 @@ def empty(num_envs: int, cart_bytes: int, *, draw: str, interleaved: bool, devic
     return State(registers, vram, wram, oam, high, words(cart_bytes // 4), screen)
 
 
+def check_registers(name: str, registers: Tensor, banks: int) -> None:
+    """Raise ValueError for a number that no machine comes to. For what comes from outside: one may be an address."""
+    numbers = dict(zip(REGISTERS, registers[0].tolist(), strict=True))
+    limits = _LIMITS | dict.fromkeys(("rom_low", "rom_high"), (0, banks - 1))
+    if numbers["next_mode"] != 1:
+        limits["ly"] = (0, 143)
+    for register, value in numbers.items():
+        low, high = limits.get(register, (0, 0xFF))
+        if not low <= value <= high:
+            raise ValueError(f"{name} has {register} = {value}, which must lie in [{low}, {high}]")
+
+
 def register_index(name: str) -> int:
     """The column of `State.registers` of that name. Raises ValueError."""
     if name not in REGISTERS:
@@ -67,6 +115,8 @@ def check_state(name: str, state: State, like: State, lanes: int | None = None) 
     if not isinstance(state, State):
         raise ShapeError(f"{name} must be a State, got {type(state).__name__}")
     count = len(like.registers) if lanes is None else lanes
+    if not count:
+        raise ShapeError(f"{name} must have at least one lane, got none")
     for field, value, buffer in zip(State._fields, state, like):
         wanted = (count, *buffer.shape[1:])
         if value.shape != wanted or value.dtype != buffer.dtype or value.device != buffer.device:

@@ -64,6 +64,7 @@ typedef struct {
     const u8 *rom[2]; // what is seen at $0000 and $4000, less the address
     i64 stride;       // bytes between words of 4 bytes of a lane, GB_INTERLEAVED only
     i32 target;       // the processor runs until then
+    i32 began;        // when the instruction that reads or writes now began
     i32 drawing;      // this frame is shown
 } Machine;
 
