@@ -278,7 +278,7 @@ def _positive(*shape: int) -> Tensor:
     return torch.linspace(0.2, 9.0, math.prod(shape)).reshape(shape)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("batch", [(3,), *(pytest.param(batch, marks=pytest.mark.slow) for batch in ((), (2, 3)))])
 @pytest.mark.parametrize("name", DRAWS)
 def test_draws_agree_in_every_variant(name: str, batch: tuple[int, ...], variants) -> None:
     traced = batch == (3,) and name not in SLOW_TO_TRACE

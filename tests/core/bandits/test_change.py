@@ -40,6 +40,7 @@ from tests.core.bandits.helpers import (
     same,
 )
 from tests.purity import check_pure
+from tests.tiers import thinned
 
 # What they learn from one arm depends on how many there are, by the law of choice, a threshold, a schedule, or an age
 # that an arm has from the first step on.
@@ -300,7 +301,7 @@ def test_an_empty_log_teaches_nothing():
     assert warm_start(make("ucb1"), state, keys((2,)), empty) is state
 
 
-@pytest.mark.parametrize("form", ["ucb1", "exp3", "lin_ts"])
+@pytest.mark.parametrize("form", thinned(["ucb1", "exp3", "lin_ts"]))
 def test_warm_starts_are_pure_and_agree_with_their_lanes(form, variants):
     state, logged = make(form).init(keys((3,))), log(form, (3,), 3)
     check_pure(partial(warm_start, make(form)), state, keys((3,)), logged)

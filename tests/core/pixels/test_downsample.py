@@ -53,7 +53,9 @@ def functions(frame: Tensor) -> tuple[Tensor, ...]:
     return downsample(frame), pack(frame), unpack(frame)
 
 
-@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+@pytest.mark.parametrize(
+    "batch", [(3,), pytest.param((), marks=pytest.mark.slow), pytest.param((2, 2), marks=pytest.mark.slow)]
+)
 def test_functions_agree_in_every_variant(batch: tuple[int, ...], variants) -> None:
     variants(functions, frames(0, *batch, 4, 8, shades=256), batch=len(batch), traced=batch == (3,))
 

@@ -183,7 +183,9 @@ def inputs(*batch: int) -> tuple:
     return state, distances(1, *batch), ended, distances(3, *batch), frames(4, *batch, 4, 6), frames(5, *batch, 4, 6)
 
 
-@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+@pytest.mark.parametrize(
+    "batch", [(3,), pytest.param((), marks=pytest.mark.slow), pytest.param((2, 2), marks=pytest.mark.slow)]
+)
 def test_functions_agree_in_every_variant(batch: tuple[int, ...], variants) -> None:
     variants(functions, *inputs(*batch), batch=len(batch), traced=batch == (3,))
 

@@ -85,7 +85,9 @@ def functions(dist: Tensor, terminated: Tensor, truncated: Tensor) -> tuple:
     return tuple(step_info(mode, dist, terminated, truncated) for mode in ("full", "stats", "none"))
 
 
-@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+@pytest.mark.parametrize(
+    "batch", [(), pytest.param((3,), marks=pytest.mark.slow), pytest.param((2, 2), marks=pytest.mark.slow)]
+)
 def test_functions_agree_in_every_variant(batch: tuple[int, ...], variants) -> None:
     variants(functions, *lanes(0, *batch, 9), batch=len(batch), traced=batch == ())
 

@@ -86,7 +86,9 @@ def test_a_lane_chooses_by_its_key_alone() -> None:
     assert all(chosen[i, j] == choose_start(rng[i, j], 5) for i in range(3) for j in range(4))
 
 
-@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+@pytest.mark.parametrize(
+    "batch", [(3,), pytest.param((), marks=pytest.mark.slow), pytest.param((2, 2), marks=pytest.mark.slow)]
+)
 def test_functions_agree_in_every_variant(batch: tuple[int, ...], variants) -> None:
     start, args = machine(7, 3), (machine(0, *batch), *choices(0, *batch))
     traced = batch == (3,)

@@ -96,7 +96,9 @@ def inputs(*batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return frames(0, *batch, 3), newest, frames(1, *batch), mask(3, *batch)
 
 
-@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+@pytest.mark.parametrize(
+    "batch", [(3,), pytest.param((), marks=pytest.mark.slow), pytest.param((2, 2), marks=pytest.mark.slow)]
+)
 def test_functions_agree_in_every_variant(batch: tuple[int, ...], variants) -> None:
     variants(functions, *inputs(*batch), batch=len(batch), traced=batch == (3,))
 
