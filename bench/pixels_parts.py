@@ -33,9 +33,11 @@ def time_parts(player: Player, steps: int) -> dict[str, float]:
     kept = env.backend.step, env._advances, env.cache.restore, env._begin_again
     env.backend.step, env._advances = watched("machine", kept[0]), [watched("task", call) for call in kept[1]]
     env.cache.restore, env._begin_again = (watched("reset", call) for call in kept[2:])
-    began = time.perf_counter()
-    player.play(steps)
-    whole = time.perf_counter() - began
-    env.backend.step, env._advances, env.cache.restore, env._begin_again = kept
+    try:
+        began = time.perf_counter()
+        player.play(steps)
+        whole = time.perf_counter() - began
+    finally:
+        env.backend.step, env._advances, env.cache.restore, env._begin_again = kept
     seconds["stack"] = whole - sum(seconds.values())
     return {**{part: 1e3 * taken / steps for part, taken in seconds.items()}, "step": 1e3 * whole / steps}

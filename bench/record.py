@@ -17,6 +17,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from armfold.shell.device import cpu_model
+
 PACKAGES = ("armfold", "torch", "jax", "jaxlib", "numpy", "open_spiel", "LiteEFG", "dm-tree", "pyboy")
 console = Console(stderr=True)
 _MOST_LOST = 0.05  # share of a side's wall time
@@ -106,15 +108,6 @@ def prepare(device: str) -> None:
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
-
-def cpu_model() -> str:
-    """The processor's name."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def version(package: str) -> str | None:

@@ -19,6 +19,8 @@ def check_shape(name: str, value: Tensor, expected: Sequence[int]) -> None:
 
 def check_key(rng: Tensor, batch: Sequence[int] | None = None) -> None:
     """Raise ShapeError unless `rng` is an int64 tensor [*B, 2], with B equal to `batch` where that is given."""
+    if not isinstance(rng, Tensor):
+        raise ShapeError(f"rng must be an int64 key of shape (*B, 2), such as random.key(0), got {rng!r:.80}")
     if rng.dtype != torch.int64 or rng.ndim == 0 or rng.shape[-1] != 2:
         raise ShapeError(f"rng must be an int64 key of shape (*B, 2), got {rng.dtype} {tuple(rng.shape)}")
     if batch is not None:

@@ -1,5 +1,6 @@
 """The `armfold` command."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from armfold.core.bandits import ALGORITHMS
 from armfold.core.catalogue import source, summary
 from armfold.core.envs import ENVIRONMENTS
 from armfold.core.games import GAMES, MAX_HISTORIES
-from armfold.shell.backends.gameboy.build import NoCompilerError
+from armfold.shell.backends.gameboy.build import BuildError
 from armfold.shell.choose import suggest
 from armfold.shell.cli_armac import armac, show_training
 from armfold.shell.cli_bandit import bandit, show_comparison
@@ -28,8 +29,18 @@ from armfold.shell.words import read_words, refuse_flags
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, or 2 with one line on standard error for input that is wrong, or what
-    the command says itself."""
-    argv = sys.argv[1:] if argv is None else argv
+    the command says itself; 1, without a word, where nobody reads the output to its end."""
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader has gone, as `head` does: what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int | None]] = {
         "bandit": bandit,
         "evaluate": evaluate,
@@ -51,7 +62,9 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(str(suggest("command", argv[0], commands)))
     try:
         return commands[argv[0]](argv[1:]) or 0
-    except (ValueError, OSError, NoCompilerError) as error:
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError, BuildError) as error:
         if "--verbose" in argv:
             raise
         return _fail(str(error))

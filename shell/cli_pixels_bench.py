@@ -2,37 +2,43 @@
 
 import dataclasses
 import json
+import math
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from armfold.core.check import check_size
+from armfold.shell.cli_pixels_machines import MachineOptions, read_options
 from armfold.shell.device import find_device
+from armfold.shell.run.pixels import env_settings, tell_stopped
 from armfold.shell.run.pixels_bench import measure
 from armfold.shell.run.pixels_player import Settings
 from armfold.shell.store.files import find_place
-from armfold.shell.words import read_words, refuse_flags
+from armfold.shell.words import refuse_flags
 
 LEAST = 0.95  # of a baseline's speed
 _OUTSIDE = ("warmup", "steps", "max_seconds")  # settings that do not change what a step is
-_OF_ENVIRONMENTS = ("stack_k", "info_mode", "skip_reset_if_empty", "compile")
-_OF_GAMEBOY = ("threads", "layout", "lanes_per_warp")
+_ANSWERED = ("rom", "backend", "compile")  # settings of which it counts what came of them
+_OF_ENVIRONMENTS = (*env_settings(), "stack_k")
+_OF_GAMEBOY = ("layout", "lanes_per_warp")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Options(Settings):
+class _BenchOptions(MachineOptions, Settings):
     """Time one configuration of the pixel environments. Prints one JSON record on standard output, and what it says on
-    standard error. Exit status 1: slower than the baseline, or more memory than allowed."""
+    standard error. Exit status 1: slower than the baseline, more memory than allowed, or lanes that met an illegal
+    opcode."""
 
     jsonl: Path | None = None
     """A file to add the record to, as one line."""
     baseline: Path | None = None
-    """A file of such lines: fail below 0.95x of the env-steps a second of the last one with this configuration."""
+    """A file of such lines: fail below 0.95x of the env-steps a second of the last one with this configuration, game
+    and machine, or where there is none."""
     max_mem_delta: int | None = None
     """Bytes: fail where memory has grown by more over the timed steps, or a step allocates more. On a CPU a process's
     memory moves by some pages of its own accord."""
@@ -40,40 +46,44 @@ class _Options(Settings):
 
 def bench(argv: list[str]) -> int:
     """Time one configuration of the pixel environments; the record goes to standard output."""
-    options = read_words(_Options, args=argv, prog="armfold pixels bench", description=_Options.__doc__)
+    options: _BenchOptions = read_options(_BenchOptions, "bench", argv)
     device = find_device(options.device).type
     refuse_flags(argv, _find_idle(options, device))
     if options.max_mem_delta is not None:
         check_size("max_mem_delta", options.max_mem_delta, low=0)
     jsonl = find_place("jsonl", options.jsonl)
-    if options.baseline is not None and not options.baseline.is_file():
-        raise ValueError(f"baseline {options.baseline} is not a file")
+    old = None if options.baseline is None else read_baseline(options.baseline)
     settings = {field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)}
     record = measure(Settings(**settings))
-    old = None if options.baseline is None else find_baseline(options.baseline, record)
-    rate = None if old is None else float(old["env_steps_per_sec"])
+    rate, differing = (None, []) if old is None else find_baseline(old, record)
     faults = find_faults(record, baseline=rate, max_mem_delta=options.max_mem_delta)
+    if differing:
+        reason = f"the last one differs in {', '.join(differing)}"
+        faults.append(f"baseline {options.baseline} has no record of this configuration: {reason}")
     record |= {"baseline_env_steps_per_sec": rate, "max_mem_delta": options.max_mem_delta}
     line = json.dumps({**record, "pass": not faults, "faults": faults, "argv": argv}, allow_nan=False)
     print(line, flush=True)
     if jsonl is not None:
         with jsonl.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-    _show(record)
+    if not options.quiet:
+        _show(record)
     for fault in faults:
         print(f"armfold: bench failed: {fault}; again: armfold pixels bench {shlex.join(argv)}", file=sys.stderr)
     return 1 if faults else 0
 
 
-def _find_idle(options: _Options, device: str) -> dict[str, str]:
+def _find_idle(options: _BenchOptions, device: str) -> dict[str, str]:
     """Why some options would change nothing, by option."""
     idle: dict[str, str] = {}
     if options.env == "machine":
         idle |= dict.fromkeys(_OF_ENVIRONMENTS, "the machines alone are stepped")
     if options.resets != "random":
         idle["reset_probability"] = f"resets are {options.resets}"
-    if options.state is not None:
+    if options.state:
         idle["lead_frames"] = "episodes start from the state"
+    if options.agent == "noop" and (options.state or not options.lead_frames):
+        idle["actions"] = "only agent random draws, not noop"
     if device == "cpu":
         idle["lanes_per_warp"] = "the device is a CPU"
     if options.backend == "pyboy":
@@ -81,28 +91,55 @@ def _find_idle(options: _Options, device: str) -> dict[str, str]:
     return idle
 
 
-def find_baseline(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The last record in a file of one a line whose configuration was this one, but for how long it ran. Raises
-    ValueError where there is none."""
+class Baseline(NamedTuple):
+    """A record, as far as another one is held against it."""
+
+    configuration: dict[str, Any]  # what must be the same
+    rate: float  # env-steps a second
+
+
+def read_baseline(path: Path) -> list[Baseline]:
+    """The records in a file of one a line. Raises ValueError where there are none."""
+    if not path.is_file():
+        raise ValueError(f"baseline {path} is not a file")
     try:
         records = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-        configs = [{name: x["config"][name] for name in record["config"]} for x in records]
-        rates = [float(x["env_steps_per_sec"]) for x in records]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        found = [Baseline(_configuration(record), float(record["env_steps_per_sec"])) for record in records]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"baseline {path} cannot be read as records of this command ({error!r})") from error
-    differing: list[str] = []
-    for old, config, rate in reversed(list(zip(records, configs, rates))):
-        wanted = record["config"]
-        differing = [name for name in wanted if name not in _OUTSIDE and config[name] != wanted[name]]
-        if not differing and rate > 0:
-            return dict(old)
-    reason = f"the last one differs in {', '.join(differing)}" if differing else "it has no records"
-    raise ValueError(f"baseline {path} has no record of this configuration: {reason}")
+    for one in found:
+        if not 0 < one.rate < math.inf:
+            raise ValueError(f"baseline {path} has a record of {one.rate} env-steps a second")
+    if not found:
+        raise ValueError(f"baseline {path} has no records")
+    return found
+
+
+def _configuration(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a speed depends on but the code and how long it was measured, by name."""
+    config = {name: value for name, value in record["config"].items() if name not in _OUTSIDE + _ANSWERED}
+    answers = {name: record[name] for name in ("emulator", "compiled")}
+    machine = {"processor": record["machine"]["processor"], "device's name": record["machine"]["device"]}
+    return {**config, **answers, **machine, "sha256 of the rom": record["rom"]["sha256"]}
+
+
+def find_baseline(records: Sequence[Baseline], record: Mapping[str, Any]) -> tuple[float | None, list[str]]:
+    """Env-steps a second of the last one whose configuration is that of `record`; where there is none, None and in what
+    the last one of them differs."""
+    wanted = _configuration(record)
+    for one in reversed(records):
+        if one.configuration == wanted:
+            return one.rate, []
+    last = records[-1].configuration
+    return None, [name for name in {**wanted, **last} if last.get(name) != wanted.get(name)]
 
 
 def find_faults(record: Mapping[str, Any], *, baseline: float | None, max_mem_delta: int | None) -> list[str]:
-    """What is wrong with a record: too slow beside env-steps a second of a baseline, too much memory in bytes."""
-    faults, rate = [], record["env_steps_per_sec"]
+    """What is wrong with a record: lanes that stood still, too slow beside env-steps a second of a baseline, too much
+    memory in bytes."""
+    faults, rate, stopped = [], record["env_steps_per_sec"], record["stopped_lanes"]
+    if stopped:
+        faults.append(tell_stopped(stopped, record["num_envs"]))
     if baseline is not None and rate < LEAST * baseline:
         faults.append(
             f"{rate:.0f} env-steps a second are {rate / baseline:.3f}x of the baseline's {baseline:.0f}, below {LEAST}x"

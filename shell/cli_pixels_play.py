@@ -10,8 +10,8 @@ import torch
 
 from armfold.core.check import check_number, check_size
 from armfold.shell.backends.gameboy import action_buttons
-from armfold.shell.cli_pixels_machines import MachineOptions, open_agent, open_play, read_options, write_goal
-from armfold.shell.run.pixels import FRAME_RATE, Agent, Play
+from armfold.shell.cli_pixels_machines import MachineOptions, log, open_agent, open_play, read_options, write_goal
+from armfold.shell.run.pixels import FRAME_RATE, Agent, Play, tell_stopped
 from armfold.shell.store.files import find_place
 from armfold.shell.store.goals import check_folder
 from armfold.shell.view.terminal_pixels import Terminal, fit, open_terminal, plain_rows
@@ -60,16 +60,17 @@ def play(argv: list[str]) -> None:
     """Play in the terminal, or watch an agent."""
     config: _PlayOptions = read_options(_PlayOptions, "play", argv)
     _check_play(config, argv)
-    shown = open_play(config, 1, every=config.frames_per_step if config.frames else _EVERY, draw=config.draw)
-    agent = None if config.agent == "keyboard" else open_agent(config, shown.machines, argv)
-    if config.frames and agent is not None:
-        _print_frames(shown, agent, agent.steps if config.steps is None else config.steps)
-        return
-    config = dataclasses.replace(config, save=find_place("save", config.save))
-    if config.goal is not None:
-        check_folder("goal", config.goal)
-    with open_terminal() as terminal, contextlib.suppress(KeyboardInterrupt):
-        _Session(config, shown, agent, terminal).run()
+    every = config.frames_per_step if config.frames else _EVERY
+    with open_play(config, 1, every=every, draw=config.draw) as shown:
+        agent = None if config.agent == "keyboard" else open_agent(config, shown.machines, argv)
+        if config.frames and agent is not None:
+            _print_frames(shown, agent, agent.steps if config.steps is None else config.steps)
+            return
+        config = dataclasses.replace(config, save=find_place("save", config.save))
+        if config.goal is not None:
+            check_folder("goal", config.goal)
+        with open_terminal() as terminal, contextlib.suppress(KeyboardInterrupt):
+            _Session(config, shown, agent, terminal).run()
 
 
 def _check_play(config: _PlayOptions, argv: list[str]) -> None:
@@ -94,6 +95,8 @@ def _print_frames(shown: Play, agent: Agent, steps: int | None) -> None:
         raise ValueError("steps must be given with --frames, for this agent's play has no end")
     for step, screen in enumerate(shown.watch(agent, steps), start=1):
         print("\n".join([*plain_rows(fit(screen[0], 80, 36)), f"step {step}"]))
+    if stopped := int(shown.machines.faults.sum()):
+        log.warning(tell_stopped(stopped, 1))
 
 
 class _Session:

@@ -1,7 +1,6 @@
 """`armfold pixels record` and `armfold pixels goal`: what an agent's play leaves in files."""
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,20 +13,19 @@ from armfold.core.check import check_number, check_size
 from armfold.core.pixels import goal_distance
 from armfold.shell.cli_pixels_machines import (
     MachineOptions,
+    log,
     open_agent,
     open_play,
     play_length,
     read_options,
     write_goal,
 )
-from armfold.shell.run.pixels import FRAME_RATE, Play
+from armfold.shell.run.pixels import FRAME_RATE, Play, tell_stopped
 from armfold.shell.store.files import find_place
 from armfold.shell.store.goals import check_folder
 from armfold.shell.view.pixels import SHORTEST, durations, tile, write_gif, write_png
 from armfold.shell.view.progress import track
 from armfold.shell.words import refuse_flags
-
-log = logging.getLogger("armfold")
 
 Palette = Literal["grey", "green"]
 _STEPS = 256  # of an agent without an end
@@ -75,25 +73,25 @@ def record(argv: list[str]) -> None:
     config: _RecordOptions = read_options(_RecordOptions, "record", argv)
     moving = _check_record(config, argv)
     lanes = _lanes(config)
-    play = open_play(config, config.num_envs, every=config.every, draw=config.draw)
-    agent = open_agent(config, play.machines, argv)
-    steps = play_length(agent, config.steps, _STEPS)
-    shown = _durations(config, steps, moving=moving)
-    out, sheet = find_place("out", config.out), find_place("sheet", config.sheet)
-    if out is not None and out == sheet:
-        raise ValueError(f"sheet {config.sheet} is the file of out as well: give it another name")
-    laid = partial(tile, columns=config.columns, scale=config.scale)
-    with track("record", len(shown), enabled=not config.quiet) as tell:
-        screens = _told(play.watch(agent, steps), tell)
-        if out is not None and moving:
-            write_gif(out, (laid(screen[lanes]) for screen in screens), config.palette, shown)
-        for _ in screens:
-            pass
-    if out is not None and not moving:
-        write_png(out, laid(play.machines.screen[lanes]), config.palette)
-    if sheet is not None:
-        write_png(sheet, laid(play.machines.screen), config.palette)
-    _report(config, play, steps, len(shown))
+    with open_play(config, config.num_envs, every=config.every, draw=config.draw) as play:
+        agent = open_agent(config, play.machines, argv)
+        steps = play_length(agent, config.steps, _STEPS)
+        shown = _durations(config, steps, moving=moving)
+        out, sheet = find_place("out", config.out), find_place("sheet", config.sheet)
+        if out is not None and out == sheet:
+            raise ValueError(f"sheet {config.sheet} is the file of out as well: give it another name")
+        laid = partial(tile, columns=config.columns, scale=config.scale)
+        with track("record", len(shown), enabled=not config.quiet) as tell:
+            screens = _told(play.watch(agent, steps), tell)
+            if out is not None and moving:
+                write_gif(out, (laid(screen[lanes]) for screen in screens), config.palette, shown)
+            for _ in screens:
+                pass
+        if out is not None and not moving:
+            write_png(out, laid(play.machines.screen[lanes]), config.palette)
+        if sheet is not None:
+            write_png(sheet, laid(play.machines.screen), config.palette)
+        _report(config, play, steps, len(shown))
 
 
 def _check_record(config: _RecordOptions, argv: list[str]) -> bool:
@@ -151,9 +149,8 @@ def _lanes(config: _RecordOptions) -> Tensor:
 
 
 def _report(config: _RecordOptions, play: Play, steps: int, pictures: int) -> None:
-    faults = int(play.machines.faults.sum())
-    if faults:
-        log.warning("%d of %d lanes met an illegal opcode and stand still", faults, config.num_envs)
+    if stopped := int(play.machines.faults.sum()):
+        log.warning(tell_stopped(stopped, config.num_envs))
     if config.quiet:
         return
     print(f"{play.machines.rom.title}: {config.num_envs} lanes, {steps} steps of agent {config.agent}")
@@ -194,27 +191,30 @@ def goal(argv: list[str]) -> None:
     check_number("tau", config.tau, low=0.0, high=1.0, open_low=True)
     check_size("k", config.k)
     check_size("start_at", config.start_at, low=0)
-    play = open_play(config, 1)
-    agent = open_agent(config, play.machines, argv)
-    if config.at is None and agent.steps is None:
-        raise ValueError(f"at must be given for agent {config.agent!r}, whose play has no end")
-    at = play_length(agent, config.at, 0)
-    check_size("at", at, low=0)
-    if agent.steps is not None and at > agent.steps:
-        raise ValueError(f"at must lie in [0, {agent.steps}], the steps of agent {config.agent!r}, got {at}")
-    if config.start_at > at:
-        raise ValueError(f"start_at must lie in [0, {at}], the steps before the goal, got {config.start_at}")
-    check_folder("out", config.out)
-    frames, start = [play.machines.screen[0].cpu().clone()], play.machines.snapshot()
-    for screen in play.watch(agent, at):
-        frames.append(screen[0].cpu().clone())
-        if len(frames) == config.start_at + 1:
-            start = play.machines.snapshot()
-    write_goal(config.out, frames[-1], start, config, play.machines)
+    with open_play(config, 1) as play:
+        agent = open_agent(config, play.machines, argv)
+        if config.at is None and agent.steps is None:
+            raise ValueError(f"at must be given for agent {config.agent!r}, whose play has no end")
+        at = play_length(agent, config.at, 0)
+        check_size("at", at, low=0)
+        if agent.steps is not None and at > agent.steps:
+            raise ValueError(f"at must lie in [0, {agent.steps}], the steps of agent {config.agent!r}, got {at}")
+        if config.start_at > at:
+            raise ValueError(f"start_at must lie in [0, {at}], the steps before the goal, got {config.start_at}")
+        check_folder("out", config.out)
+        frames, start = [play.machines.screen[0].cpu().clone()], play.machines.snapshot()
+        for screen in play.watch(agent, at):
+            frames.append(screen[0].cpu().clone())
+            if len(frames) == config.start_at + 1:
+                start = play.machines.snapshot()
+        if stopped := int(play.machines.faults.sum()):
+            raise ValueError(f"at {at} is no screen to reach: {tell_stopped(stopped, 1)} before it")
+        write_goal(config.out, frames[-1], start, config, play.machines)
+        title = play.machines.rom.title
     dist = goal_distance(torch.stack(frames), frames[-1]).tolist()
     if not config.quiet:
         near = sum(x < config.tau for x in dist)
-        print(f"{play.machines.rom.title}: the screen after {at} steps of agent {config.agent}")
+        print(f"{title}: the screen after {at} steps of agent {config.agent}")
         print(f"distance: {dist[config.start_at]:.3f} at the start, after {config.start_at} steps; tau {config.tau:g}")
         print(f"near it: {near} of the {len(dist)} screens of this play; k {config.k}")
         print(f"goal: {config.out}")

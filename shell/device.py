@@ -1,7 +1,9 @@
 """The device that a run is on, and the threads it may use there."""
 
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -17,6 +19,15 @@ def find_device(name: str | torch.device) -> torch.device:
         reason = str(error).splitlines()[0][:100]
         raise ValueError(f"device {str(name)!r} cannot be used here ({reason}); try device='cpu'") from error
     return device
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 @contextmanager

@@ -44,18 +44,24 @@ class Scratch(threading.local):
         return self.tensors[self.given - 1]
 
 
+class _Ran(threading.local):
+    """The program that this thread ran last, with its tensors."""
+
+    program: Callable[[], object] | None = None
+
+
 class Reusing:
     """A function without results, compiled whole, whose programs keep their temporaries."""
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=self._compile)
         self.scratches: list[Scratch] = []
-        self.ran: Callable[[], object] | None = None  # the program of the last call, with its tensors
+        self._ran = _Ran()
 
     def __call__(self, *arguments: Any) -> None:
         """Call the function."""
         self.compiled(*arguments)
-        self.ran = None
+        self._ran.program = None
 
     def bind(self, *arguments: Any) -> Callable[[], object]:
         """The function of these very objects: from its second call on, it runs the program of the first one."""
@@ -67,7 +73,7 @@ class Reusing:
                 program()
                 return
             self.compiled(*arguments)
-            program, self.ran = self.ran, None
+            program, self._ran.program = self._ran.program, None
 
         return call
 
@@ -91,7 +97,7 @@ class Reusing:
             return run(*tensors)
 
         def first_call(*tensors: Tensor) -> Any:
-            self.ran = partial(call, *tensors)
+            self._ran.program = partial(call, *tensors)
             return call(*tensors)
 
         return first_call

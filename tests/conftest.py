@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+pytest.register_assert_rewrite("tests.shell.commands")  # whose checks then say what they compared
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("armfold", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("armfold")

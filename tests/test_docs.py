@@ -54,6 +54,17 @@ def test_links_lead_somewhere() -> None:
             assert not anchor or "://" in target or anchor in headings(there), f"{page.name}: {target}"
 
 
+def test_code_that_pages_name_exists() -> None:
+    """Named as `path/file.py:name`, from the root; the first column of a table may name what is elsewhere."""
+    for page in PAGES:
+        text = re.sub(r"^\|[^|]*\|", "|", page.read_text(), flags=re.M)
+        for name, thing in re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|h|c|cu))(?::(\w+))?`", text):
+            path = ROOT / name
+            assert path.is_file(), f"{page.name}: {name}"
+            defined = rf"^\s*(?:(?:async )?def|class) {thing}\b|^{thing}\b.*="
+            assert not thing or re.search(defined, path.read_text(), re.M), f"{page.name}: {name}:{thing}"
+
+
 def test_options_named_in_seeds_exist() -> None:
     named = re.findall(r"`--([a-z-]+)`", (ROOT / "docs" / "seeds.md").read_text().split("| flag there | here |")[1])
     known = {field.replace("_", "-") for field in Config.__dataclass_fields__}

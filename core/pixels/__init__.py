@@ -4,8 +4,17 @@ Frames are uint8 shades, 0 (white) to 3 (black).
 """
 
 from armfold.core.pixels.downsample import downsample, pack, unpack
-from armfold.core.pixels.goal import GoalOutcome, GoalState, goal_distance, goal_init, goal_restart, goal_step
+from armfold.core.pixels.goal import (
+    GoalState,
+    Outcome,
+    check_goal_frame,
+    goal_distance,
+    goal_init,
+    goal_restart,
+    goal_step,
+)
 from armfold.core.pixels.info import FullInfo, InfoMode, NoInfo, StatsInfo, check_info_mode, step_info
+from armfold.core.pixels.memory import MemoryState, memory_init, memory_restart, memory_step, number_change
 from armfold.core.pixels.reset import choose_start, masked_reset
 from armfold.core.pixels.stack import (
     Ring,
@@ -20,12 +29,14 @@ from armfold.core.pixels.stack import (
 
 __all__ = [
     "FullInfo",
-    "GoalOutcome",
     "GoalState",
     "InfoMode",
+    "MemoryState",
     "NoInfo",
+    "Outcome",
     "Ring",
     "StatsInfo",
+    "check_goal_frame",
     "check_info_mode",
     "choose_start",
     "downsample",
@@ -34,6 +45,10 @@ __all__ = [
     "goal_restart",
     "goal_step",
     "masked_reset",
+    "memory_init",
+    "memory_restart",
+    "memory_step",
+    "number_change",
     "pack",
     "ring_init",
     "ring_reset",

@@ -9,11 +9,14 @@ from armfold.core.check import ShapeError, check_shape
 
 
 def check_frame(name: str, value: Tensor, shape: Sequence[int] | None = None) -> None:
-    """Raise ShapeError unless `value` is a uint8 tensor [*B, H, W], or of `shape` where that is given.
+    """Raise ShapeError unless `value` is a uint8 tensor [*B, H, W], or of `shape` where that is given; TypeError for
+    what is no tensor.
 
     A frame holds shades, 0 (white) to 3 (black). No function of this package looks at the values; those that need
     them to be below 4 say so.
     """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     if value.dtype != torch.uint8 or value.ndim < 2:
         raise ShapeError(f"{name} must be uint8 of shape (*B, H, W), got {value.dtype} {tuple(value.shape)}")
     if shape is not None:

@@ -4,12 +4,13 @@ The reward is the change in distance (the shaping of Ng, Harada and Russell 1999
 and no discount), a penalty for every step and a prize at the end. Rewards are in the caller's unit.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from armfold.core.check import ShapeError, check_number, check_shape, check_size
+from armfold.core.check import ShapeError, check_number, check_shape, check_size, check_values
 from armfold.core.pixels.frames import check_frame, check_mask
 from armfold.core.types import Scalar, per_lane
 
@@ -24,23 +25,35 @@ class GoalState(NamedTuple):
     steps: Tensor  # [*B] int64, steps taken in this episode
 
 
-class GoalOutcome(NamedTuple):
+class Outcome(NamedTuple):
     """What one step gave."""
 
-    dist: Tensor  # [*B] float, in [0, 1]: the distance of the frame that the step ended with
+    dist: Tensor | None  # [*B] float, in [0, 1]: of the frame that the step ended with; None: there is no goal
     reward: Tensor  # [*B] float, reward unit
     terminated: Tensor  # [*B] bool: the goal is reached
     truncated: Tensor  # [*B] bool: the episode was cut off, without the goal
+
+
+def check_goal_frame(name: str, frame: Tensor, shape: Sequence[int] | None = None) -> None:
+    """Raise ShapeError unless `frame` is uint8 [H, W], or of `shape`, ValueError for shades that there are not. For
+    constructors only: it reads the tensor."""
+    check_frame(name, frame, shape)
+    if shape is None:
+        check_shape(name, frame, frame.shape[-2:])
+    check_values(name, frame, low=0, high=_DARKEST)
 
 
 def goal_distance(frame: Tensor, goal: Tensor) -> Tensor:
     """Mean absolute difference of shades, over 3: float32 [*B], 0 where equal, 1 where one is white and one black.
 
     frame uint8 [*B, H, W]; goal uint8 [H, W], or [*B, H, W] for one a lane. It is the float32 nearest to the exact
-    ratio, and so the same on every device, in every layout, eager or compiled. Raises ShapeError.
+    ratio, and so the same on every device, in every layout, eager or compiled. Raises ShapeError,
+    also for H or W of 0.
     """
     check_frame("frame", frame)
     check_frame("goal", goal, frame.shape if goal.ndim > 2 else frame.shape[-2:])
+    if not frame.shape[-2] * frame.shape[-1]:
+        raise ShapeError(f"frame must have H and W >= 1, got {tuple(frame.shape)}")
     apart = torch.maximum(frame, goal) - torch.minimum(frame, goal)  # uint8 would wrap below 0
     total = apart.sum((-2, -1), dtype=torch.int32)
     # In float64: a quotient by reciprocal, as some devices take it, is off by less than what float32 rounds away.
@@ -65,7 +78,7 @@ def goal_step(
     step_penalty: Scalar = -0.01,
     goal_reward: Scalar = 10.0,
     max_steps: int | None = 512,
-) -> tuple[GoalState, GoalOutcome]:
+) -> tuple[GoalState, Outcome]:
     """One step that ended with a frame at the distance dist, float [*B]: the state after it, and what it gave.
 
         streak = streak + 1 if dist < tau else 0
@@ -73,24 +86,24 @@ def goal_step(
         truncated = steps >= max_steps and not terminated
         reward = step_penalty + alpha * (prev_dist - dist) + goal_reward * terminated
 
-    prev_dist becomes dist whatever else happens; lanes that ended stay as they ended until `goal_restart`. tau, alpha,
-    step_penalty and goal_reward are numbers or tensors [*B]; k >= 1 and max_steps >= 1 count steps, and max_steps None
-    never cuts off. A NaN distance is not near, its reward is NaN, and prev_dist stays. Raises ShapeError and
-    ValueError.
+    prev_dist becomes dist, whether or not the episode ends; it stays where dist is NaN, which is not near and is paid
+    NaN. Nothing remembers that an episode has ended: its caller calls `goal_restart`, or looks at no later step, which
+    would go on with the old streak and steps. tau, alpha, step_penalty and goal_reward are numbers or tensors [*B];
+    k >= 1 and max_steps >= 1 count steps, and max_steps None never cuts off. Raises ShapeError and ValueError.
     """
     check_size("k", k)
     if max_steps is not None:
         check_size("max_steps", max_steps)
     _check_dist("dist", dist, state.prev_dist)
-    near, slope = _tunable("tau", tau, dist), _tunable("alpha", alpha, dist)
-    penalty, prize = _tunable("step_penalty", step_penalty, dist), _tunable("goal_reward", goal_reward, dist)
+    given = {"tau": tau, "alpha": alpha, "step_penalty": step_penalty, "goal_reward": goal_reward}
+    near, slope, penalty, prize = (tunable(name, x, dist.dtype, dist.shape) for name, x in given.items())
     steps = state.steps + 1
     streak = torch.where(dist < near, state.streak + 1, 0)
     terminated = streak >= k
     over = torch.zeros_like(terminated) if max_steps is None else steps >= max_steps
     reward = penalty + slope * (state.prev_dist - dist) + prize * terminated.to(dist.dtype)
     known = torch.where(dist == dist, dist, state.prev_dist)
-    return GoalState(known, streak, steps), GoalOutcome(dist, reward, terminated, over & ~terminated)
+    return GoalState(known, streak, steps), Outcome(dist, reward, terminated, over & ~terminated)
 
 
 def goal_restart(state: GoalState, start_dist: Tensor, mask: Tensor) -> GoalState:
@@ -109,8 +122,10 @@ def _check_dist(name: str, value: Tensor, like: Tensor) -> None:
     check_shape(name, value, like.shape)
 
 
-def _tunable(name: str, value: Scalar, dist: Tensor) -> Scalar:
+def tunable(name: str, value: Scalar, dtype: torch.dtype, batch: Sequence[int]) -> Scalar:
+    """A tunable ready to meet values [*B] of `dtype`. Raises ShapeError unless it is a number or a tensor of shape
+    `batch`, ValueError for a number that is not finite."""
     check_number(name, value)
     if isinstance(value, Tensor) and value.ndim:
-        check_shape(name, value, dist.shape)
-    return per_lane(value, dist.dtype, 0)
+        check_shape(name, value, batch)
+    return per_lane(value, dtype, 0)

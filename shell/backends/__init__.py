@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from armfold.shell.backends.gameboy import GameBoy, NoCompilerError, Rom
+from armfold.shell.backends.gameboy import BuildError, GameBoy, Rom
+from armfold.shell.backends.gameboy.machine import check_name
 from armfold.shell.backends.pyboy import PyBoyBackend
 from armfold.shell.backends.pyboy_lanes import find_pyboy
-from armfold.shell.choose import suggest
 
 Kind = Literal["auto", "gameboy", "pyboy"]
 
@@ -24,27 +24,28 @@ def open_backend(
 ) -> GameBoy | PyBoyBackend:
     """`num_envs` machines that play `rom`, with the settings of `GameBoy`, or of `PyBoyBackend`.
 
-    backend: "gameboy", "pyboy", or "auto": `GameBoy`, and on the CPU PyBoy, with a warning, where nothing can compile
-    it. Raises ValueError, NoCompilerError where there is neither a compiler nor PyBoy, and TypeError for a setting that
-    the backend has not.
+    backend: "gameboy", "pyboy", or "auto": `GameBoy`, and on the CPU PyBoy, with a warning that says why, where it
+    cannot be compiled; so many `threads` are then workers. Raises ValueError, BuildError where neither can play, and
+    TypeError for a setting that the backend has not and for what is no ROM at all.
     """
-    if backend not in get_args(Kind):
-        raise suggest("backend", backend, get_args(Kind))
+    check_name("backend", backend, get_args(Kind))
     if backend == "pyboy":
         return PyBoyBackend(rom, num_envs, device, **settings)
     try:
         return GameBoy(rom, num_envs, device, **settings)
-    except NoCompilerError as error:
+    except BuildError as error:
         if backend == "gameboy" or torch.device(device).type != "cpu":
             raise
         try:
             find_pyboy()
         except ValueError:
-            raise error from None
+            raise type(error)(f"{error}; or `pip install 'armfold[pyboy]'`: PyBoy needs no compiler") from error
         warnings.warn(f"{error}; PyBoy plays instead, many times slower", RuntimeWarning, stacklevel=2)
         return PyBoyBackend(rom, num_envs, device, **_shared(settings))
 
 
 def _shared(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that mean something to PyBoy as well; the others are about speed."""
-    return {name: value for name, value in settings.items() if name not in ("threads", "layout", "lanes_per_warp")}
+    """The settings as PyBoy has them: a thread more than one is a worker, and the others about speed mean nothing."""
+    shared = {name: value for name, value in settings.items() if name not in ("threads", "layout", "lanes_per_warp")}
+    threads = settings.get("threads")
+    return shared if threads in (None, 1) else {**shared, "workers": threads}

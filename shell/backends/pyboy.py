@@ -7,26 +7,37 @@ has been loaded: PyBoy adds the host's time and the age of the machine to it. Wh
 GameBoy follows, docs/pixels.md says how.
 """
 
+import contextlib
 import itertools
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-import safetensors
 import torch
 import torch.multiprocessing
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from armfold.core.check import ShapeError, check_size
-from armfold.shell.backends.gameboy.machine import ACTIONS, Draw, action_buttons, as_actions
+from armfold.shell.backends.gameboy.machine import ACTIONS, Draw, action_buttons, as_actions, check_name, check_step
 from armfold.shell.backends.gameboy.rom import Rom, find_rom
+from armfold.shell.backends.gameboy.saves import fit_screen
 from armfold.shell.backends.gameboy.state import SHAPES
 from armfold.shell.backends.pyboy_lanes import Lanes, Settings, Worker, find_pyboy, serve
-from armfold.shell.choose import suggest
-from armfold.shell.store.files import write_whole
+from armfold.shell.check import (
+    Closed,
+    Integers,
+    check_address,
+    check_range,
+    check_restart,
+    check_state,
+    lane_buttons,
+    lane_indices,
+    lane_integers,
+)
+from armfold.shell.store.files import read_tensors, write_tensors
 
-_FORMAT, _VERSION = "armfold PyBoy state", 1
+_KIND, _VERSION = "armfold PyBoy state", "1"
 REGISTERS = ("pc", "sp", "a", "f", "b", "c", "d", "e", "h", "l")
 
 
@@ -42,6 +53,7 @@ class _Here:
     """All lanes in this process."""
 
     def __init__(self, settings: Settings, screens: Tensor, faults: Tensor, buttons: Tensor) -> None:
+        self.screens, self.faults = screens, faults
         self._lanes, self._buttons = Lanes(settings, screens.numpy(), faults.numpy()), buttons.numpy()
 
     def step(self) -> None:
@@ -58,21 +70,27 @@ class _Here:
 
 
 class _Workers:
-    """Lanes shared out to processes, in blocks."""
+    """Lanes shared out to processes, in blocks.
+
+    Whatever breaks a call off, a Ctrl-C or a worker that dies, ends them all: answers would be left in the pipes, and
+    be taken for those of later calls.
+    """
 
     def __init__(self, settings: Settings, screens: Tensor, faults: Tensor, buttons: Tensor, count: int) -> None:
         context = torch.multiprocessing.get_context("spawn")
+        self.screens, self.faults = screens, faults
         shared = [tensor.share_memory_() for tensor in (screens, faults, buttons)]  # type: ignore[no-untyped-call]
         self._blocks = [slice(len(faults) * i // count, len(faults) * (i + 1) // count) for i in range(count)]
         self._workers: list[Worker] = []
         for block in self._blocks:
             ours, theirs = context.Pipe()
             process = context.Process(target=serve, args=(theirs, settings, *shared, block), daemon=True)
-            process.start()
+            with _later_interrupts():
+                process.start()
             theirs.close()
             self._workers.append(Worker(len(self._workers), process, ours))
-        for worker in self._workers:
-            worker.answer()
+        self._end = ""
+        self._answers()
 
     def step(self) -> None:
         self.together("step")
@@ -80,20 +98,47 @@ class _Workers:
     def each(self, lanes: Sequence[int], method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """One message for each worker, with its part of the lanes."""
         parts = [[k for k, lane in enumerate(lanes) if block.start <= lane < block.stop] for block in self._blocks]
-        for worker, block, part in zip(self._workers, self._blocks, parts):
-            worker.ask("each", [lanes[k] - block.start for k in part], method, [arguments[k] for k in part])
-        answers = [worker.answer() for worker in self._workers]
+        questions = [
+            ("each", [lanes[k] - block.start for k in part], method, [arguments[k] for k in part])
+            for block, part in zip(self._blocks, parts)
+        ]
+        answers = self._answers(questions)
         by_place = {k: value for part, answer in zip(parts, answers) for k, value in zip(part, answer, strict=True)}
         return [by_place[k] for k in range(len(lanes))]
 
     def together(self, method: str, *arguments: Any) -> list[Any]:
-        for worker in self._workers:
-            worker.ask(method, *arguments)
-        return [worker.answer() for worker in self._workers]
+        return self._answers([(method, *arguments)] * len(self._workers))
+
+    def _answers(self, questions: Sequence[tuple[Any, ...]] = ()) -> list[Any]:
+        """What the workers answer, to a question each."""
+        if self._end:
+            raise RuntimeError(f"these PyBoys have ended ({self._end}): make others")
+        try:
+            for worker, question in zip(self._workers, questions):
+                worker.ask(*question)
+            return [worker.answer() for worker in self._workers]
+        except BaseException as error:
+            self._end = str(error) or f"{type(error).__name__} in the middle of a call"
+            for worker in self._workers:
+                worker.process.kill()
+            raise
 
     def close(self) -> None:
         for worker in self._workers:
             worker.close()
+
+
+@contextlib.contextmanager
+def _later_interrupts() -> Iterator[None]:
+    """A Ctrl-C waits for the end. A process that is begun inside never meets one, even while it still imports."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class PyBoyBackend:
@@ -116,35 +161,37 @@ class PyBoyBackend:
         workers: int | None = None,
     ) -> None:
         """`num_envs` machines, just switched on. The arguments are those of GameBoy, but for `workers`: processes that
-        share the lanes; None: this one plays them all. Raises ValueError; also where PyBoy is not installed."""
+        share the lanes; None: this one plays them all. Raises ValueError, also where PyBoy is not installed, and
+        TypeError for what is no ROM at all."""
         check_size("num_envs", num_envs)
-        check_size("frames_per_step", frames_per_step)
-        check_size("release_after_frames", release_after_frames)
-        if torch.device(device).type != "cpu":
+        self.actions, self.draw = as_actions(actions), draw
+        check_step(frames_per_step, release_after_frames, self.actions, draw)
+        if str(device).split(":")[0] != "cpu":
             raise ValueError(f"device must be 'cpu' for PyBoy, got {str(device)!r}")
-        if draw not in SHAPES:
-            raise suggest("draw", draw, SHAPES)
         if workers is not None:
             check_size("workers", workers)
             workers = min(workers, num_envs)
         find_pyboy()
-        self.rom, self.num_envs, self.device = (
-            rom if isinstance(rom, Rom) else find_rom(rom),
-            num_envs,
-            torch.device("cpu"),
-        )
-        self.actions, self.draw = as_actions(actions), draw
+        self.rom, self.num_envs, self.device = find_rom(rom), num_envs, torch.device("cpu")
         self.frames_per_step, self.release_after_frames = frames_per_step, release_after_frames
         self._choices = torch.tensor([action_buttons(name) for name in self.actions], dtype=torch.uint8)
-        if not self.actions:
-            raise ValueError("actions must name at least one action, got none")
-        self.screen = torch.zeros(num_envs, *SHAPES[draw], dtype=torch.uint8)
-        self.faults = torch.zeros(num_envs, dtype=torch.bool)
+        self._actions = torch.zeros(num_envs, dtype=torch.int64)
         self._buttons = torch.zeros(num_envs, dtype=torch.uint8)
         settings = Settings(self.rom.data, frames_per_step, release_after_frames, draw)
-        buffers = (self.screen, self.faults, self._buttons)
+        screens = torch.zeros(num_envs, *SHAPES[draw], dtype=torch.uint8)
+        buffers = (screens, torch.zeros(num_envs, dtype=torch.bool), self._buttons)
         self._boys = _Here(settings, *buffers) if workers is None else _Workers(settings, *buffers, workers)
         self._power_on = self.snapshot([0])
+
+    @property
+    def screen(self) -> Tensor:
+        """Shades of the last frame drawn, uint8 [N, H, W]: the buffer itself, which the next step changes."""
+        return self._boys.screens
+
+    @property
+    def faults(self) -> Tensor:
+        """Lanes that an illegal opcode has stopped, bool [N]: the buffer itself."""
+        return self._boys.faults
 
     @property
     def state(self) -> State:
@@ -157,31 +204,20 @@ class PyBoyBackend:
             raise ValueError("nothing is drawn with draw='none'; make the machines with draw='half' or 'full'")
         return self.screen
 
-    def step(self, actions: Tensor) -> None:
+    def step(self, actions: Integers) -> None:
         """`frames_per_step` frames with `actions` [N], of any integer dtype: indices of the action names.
 
         Raises ShapeError for another shape or dtype, ValueError for what is no action.
         """
-        self._check_integers("actions", actions)
-        low, high = int(actions.min()), int(actions.max())
-        if low < 0 or high >= len(self.actions):
-            raise ValueError(f"actions must lie in [0, {len(self.actions)}), got {low if low < 0 else high}")
-        torch.index_select(self._choices, 0, actions.long(), out=self._buttons)
+        self._actions.copy_(lane_integers("actions", actions, self.num_envs))
+        check_range("actions", self._actions, len(self.actions))
+        torch.index_select(self._choices, 0, self._actions, out=self._buttons)
         self._boys.step()
 
     def step_buttons(self, buttons: Tensor) -> None:
         """The same with the buttons themselves, uint8 [N]: bit i is button i of BUTTONS. Raises ShapeError."""
-        if buttons.dtype != torch.uint8:
-            raise ShapeError(f"buttons must have dtype torch.uint8, got {buttons.dtype}")
-        self._check_integers("buttons", buttons)
-        self._buttons.copy_(buttons)
+        self._buttons.copy_(lane_buttons(buttons, self.num_envs))
         self._boys.step()
-
-    def _check_integers(self, name: str, value: Tensor) -> None:
-        if value.shape != (self.num_envs,) or value.is_floating_point() or value.dtype == torch.bool:
-            raise ShapeError(
-                f"{name} must be integers of shape ({self.num_envs},), got {value.dtype} {tuple(value.shape)}"
-            )
 
     def reset(self, mask: Tensor | None = None, start: State | None = None, choice: Tensor | None = None) -> None:
         """Begin again: the lanes of mask, bool [N], or all.
@@ -191,18 +227,11 @@ class PyBoyBackend:
         """
         mask = torch.ones(self.num_envs, dtype=torch.bool) if mask is None else mask
         choice = torch.zeros(self.num_envs, dtype=torch.int64) if choice is None else choice
-        for name, value, dtype in (("mask", mask, torch.bool), ("choice", choice, torch.int64)):
-            if value.shape != (self.num_envs,) or value.dtype != dtype:
-                raise ShapeError(
-                    f"{name} must be {dtype} of shape ({self.num_envs},), got {value.dtype} {tuple(value.shape)}"
-                )
+        check_restart(mask, choice, self.num_envs, self.device)
         start = self._power_on if start is None else start
-        self._check_state("start", start, None)
-        lanes = torch.nonzero(mask).reshape(-1).tolist()
-        chosen = choice[mask]
-        if bool(((chosen < 0) | (chosen >= len(start.data))).any()):
-            raise ValueError(f"choice must lie in [0, {len(start.data)}), got {chosen.tolist()}")
-        self._load(lanes, start, chosen.tolist())
+        check_state("start", start, self._power_on)
+        check_range("choice", choice, len(start.data))
+        self._load(torch.nonzero(mask).reshape(-1).tolist(), start, choice[mask].tolist())
 
     def _load(self, lanes: list[int], start: State, chosen: list[int]) -> None:
         given = [(start.data[k].numpy().tobytes(), bool(start.faults[k])) for k in chosen]
@@ -210,59 +239,40 @@ class PyBoyBackend:
         for lane, k in zip(lanes, chosen):
             self.screen[lane] = start.screen[k]
 
-    def _check_state(self, name: str, state: State, lanes: int | None) -> None:
-        if not isinstance(state, State):
-            raise ShapeError(f"{name} must be a State of PyBoys, got {type(state).__name__}")
-        count = len(state.faults) if lanes is None else lanes
-        length = self._power_on.data.shape[1]
-        wanted = {"data": (count, length), "screen": (count, *SHAPES[self.draw]), "faults": (count,)}
-        for field, value in state._asdict().items():
-            if tuple(value.shape) != wanted[field]:
-                raise ShapeError(f"{name}.{field} must have shape {wanted[field]}, got {tuple(value.shape)}")
-
-    def snapshot(self, lanes: Tensor | Sequence[int] | None = None) -> State:
-        """A copy of all lanes, or of some: tensors, which any checkpoint can hold. Raises ValueError for no lane."""
-        chosen = torch.arange(self.num_envs) if lanes is None else torch.as_tensor(lanes, dtype=torch.int64).reshape(-1)
-        if not len(chosen) or bool(((chosen < 0) | (chosen >= self.num_envs)).any()):
-            raise ValueError(f"lanes must be some of [0, {self.num_envs}), got {chosen.tolist()}")
+    def snapshot(self, lanes: Integers | None = None) -> State:
+        """A copy of all lanes, or of some: tensors, which any checkpoint can hold. Raises ValueError for no lane, and
+        ShapeError for what are no indices, such as a mask."""
+        chosen = torch.arange(self.num_envs) if lanes is None else lane_indices(lanes, self.num_envs)
         saved = self._boys.each(chosen.tolist(), "save", [()] * len(chosen))
         data = torch.stack([torch.frombuffer(bytearray(state), dtype=torch.uint8) for state in saved])
         return State(data, self.screen[chosen], self.faults[chosen])
 
     def restore(self, state: State) -> None:
         """Go on from what `snapshot` gave. Raises ShapeError for another number of lanes, cartridge or screen."""
-        self._check_state("state", state, self.num_envs)
+        check_state("state", state, self._power_on, self.num_envs)
         self._load(list(range(self.num_envs)), state, list(range(self.num_envs)))
 
     def save_state(self, path: str | Path, lane: int = 0) -> None:
-        """Write one lane to a file (safetensors). Raises ValueError for a lane that there is not."""
-        facts = {"format": _FORMAT, "version": str(_VERSION), "rom": self.rom.sha256, "title": self.rom.title}
-        tensors = {name: value.contiguous() for name, value in self.snapshot([lane])._asdict().items()}
-        write_whole(Path(path), lambda temporary: save_file(tensors, temporary, metadata=facts))
+        """Write one lane to a file (safetensors). Raises ValueError for a lane that there is not, and where no file can
+        be written."""
+        facts = {"format": _KIND, "version": _VERSION, "rom": self.rom.sha256, "title": self.rom.title}
+        write_tensors("state", Path(path), self.snapshot([lane])._asdict(), facts)
 
     def read_state(self, path: str | Path) -> State:
         """The State of one lane that `save_state` wrote. Raises ValueError for a file of another kind, cartridge or
-        version, ShapeError for one whose picture is of another size."""
-        path = Path(path)
-        if not path.is_file():
-            raise ValueError(f"state {str(path)!r} is not a file")
-        try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                facts = file.metadata() or {}
-            tensors = load_file(path)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise ValueError(f"state {str(path)!r} cannot be read ({error})") from error
-        for name, wanted in (("format", _FORMAT), ("version", str(_VERSION)), ("rom", self.rom.sha256)):
-            if facts.get(name) != wanted:
-                raise ValueError(f"state {str(path)!r} is of another {name}: {facts.get(name)!r}, not {wanted!r}")
+        version, and for one without a picture where one is wanted."""
+        name = f"state {str(path)!r}"
+        facts = {"kind": _KIND, "version": _VERSION, "rom": self.rom.sha256}
+        tensors, _ = read_tensors(name, Path(path), **facts, fields=State._fields)
+        tensors["screen"] = fit_screen(name, tensors["screen"], SHAPES[self.draw])
         state = State(**tensors)
-        self._check_state(f"state {str(path)!r}", state, 1)
+        check_state(name, state, self._power_on, 1)
         return state
 
-    def load_state(self, path: str | Path, lanes: Tensor | Sequence[int] | None = None) -> None:
+    def load_state(self, path: str | Path, lanes: Integers | None = None) -> None:
         """Put what `save_state` wrote into all lanes, or into some. Raises ValueError, as `read_state` does."""
         start = self.read_state(path)
-        chosen = list(range(self.num_envs)) if lanes is None else torch.as_tensor(lanes).reshape(-1).tolist()
+        chosen = list(range(self.num_envs)) if lanes is None else lane_indices(lanes, self.num_envs).tolist()
         self._load(chosen, start, [0] * len(chosen))
 
     def read_memory(self, address: int, length: int = 1, *, out: Tensor | None = None) -> Tensor:
@@ -270,9 +280,7 @@ class PyBoyBackend:
 
         out: a buffer to fill. Raises ValueError for addresses that there are not, ShapeError for the buffer.
         """
-        check_size("length", length)
-        if isinstance(address, bool) or not isinstance(address, int) or not 0 <= address <= 0x10000 - length:
-            raise ValueError(f"address must be in [0, {0x10000 - length:#x}] for {length} bytes, got {address!r}")
+        address, length = check_address(address, length)
         read = torch.cat([torch.from_numpy(rows) for rows in self._boys.together("read", address, length)])
         if out is None:
             return read
@@ -282,11 +290,17 @@ class PyBoyBackend:
 
     def register(self, name: str) -> Tensor:
         """A register of each lane by its name in REGISTERS, int32 [N]: a copy."""
-        if name not in REGISTERS:
-            raise suggest("register", name, REGISTERS)
+        check_name("register", name, REGISTERS)
         values = itertools.chain.from_iterable(self._boys.together("register", name))
         return torch.tensor(list(values), dtype=torch.int32)
 
     def close(self) -> None:
-        """Stop the emulators and their processes; nothing is saved."""
+        """Stop the emulators and their processes; nothing is saved. What is asked of it later raises ValueError."""
         self._boys.close()
+        self._boys = Closed("PyBoyBackend")  # type: ignore[assignment]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -1,7 +1,9 @@
 """Some PyBoys in one process, and a process that holds some for another one."""
 
+import contextlib
 import io
 import signal
+import sys
 import tempfile
 import threading
 import warnings
@@ -37,6 +39,8 @@ class Settings(NamedTuple):
 
 def find_pyboy() -> Any:
     """The module. Raises ValueError where PyBoy is not installed."""
+    if (known := sys.modules.get("pyboy")) is not None:
+        return known  # each change of the filters makes Python tell again of what it has warned of
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # where the windows of PyBoy come from, which stay closed
@@ -84,8 +88,10 @@ class _Watch:
         self._saved.clear()
         self._tick += 1
         self._boy = boy
-        boy.tick(frames, render, False)
-        self._boy = None
+        try:
+            boy.tick(frames, render, False)
+        finally:
+            self._boy = None
         if not self._saved:
             return _at_illegal(boy)
         for address, value in zip(_PARKING, self._saved):
@@ -201,16 +207,16 @@ def serve(pipe: Connection, settings: Settings, screens: Any, faults: Any, butto
     """Be a worker: hold the lanes `rows` of shared tensors, take (method of Lanes, arguments), answer what it gives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its owner's
     lanes = Lanes(settings, screens.numpy()[rows], faults.numpy()[rows])
-    held = buttons.numpy()[rows]
-    pipe.send(None)
+    held, answer = buttons.numpy()[rows], None
     while True:
         try:
+            pipe.send(answer)
             method, arguments = pipe.recv()
-        except EOFError:  # the owner has ended
+        except (EOFError, OSError):  # the owner has ended
             break
         if method == "close":
             break
-        pipe.send(getattr(lanes, method)(*((held,) if method == "step" else arguments)))
+        answer = getattr(lanes, method)(*((held,) if method == "step" else arguments))
     lanes.close()
 
 
@@ -240,7 +246,7 @@ class Worker(NamedTuple):
 
     def close(self) -> None:
         """End it; no harm where it has ended."""
-        if self.process.is_alive() and not self.pipe.closed:
+        with contextlib.suppress(OSError):  # it has ended
             self.pipe.send(("close", ()))
         self.process.join(_GRACE)
         if self.process.is_alive():

@@ -11,8 +11,9 @@ from torch import Tensor
 class Backend(Protocol):
     """N machines stepped at once: `GameBoy`, `PyBoyBackend`, or anything with their face.
 
-    `state`, `screen` and what it returns lie where they are for as long as the backend lives: environments bind them
-    once.
+    `screen` and `faults` lie where they are for as long as the backend lives: environments bind them once. So does
+    what `state` holds, where the machines are the backend's own; a PyBoy keeps its memory to itself, and `state` is a
+    fresh copy at each access.
     """
 
     num_envs: int
@@ -27,7 +28,7 @@ class Backend(Protocol):
 
     @property
     def state(self) -> Any:
-        """The live buffers: a tuple of tensors [N, ...]."""
+        """All that the machines are, a tuple of tensors [N, ...]: the live buffers, or a copy of them."""
 
     @property
     def screen(self) -> Tensor:
@@ -44,13 +45,13 @@ class Backend(Protocol):
         """Lanes of mask, bool [N], to power-on or to lane choice, int64 [N], of `start`. The host does not wait."""
 
     def snapshot(self, lanes: Sequence[int] | Tensor | None = None) -> Any:
-        """A copy of `state`, of all lanes or of some."""
+        """A copy of `state`, of all lanes or of some. Raises ValueError for a lane there is not, or none at all."""
 
     def restore(self, state: Any) -> None:
-        """All lanes as in a snapshot of all of them."""
+        """All lanes as in a snapshot of all of them. Raises ShapeError for another one, before anything is written."""
 
-    def load_state(self, path: str | Path, lanes: Sequence[int] | Tensor | None = None) -> None:
-        """A file of `save_state` into some lanes, or all."""
+    def read_state(self, path: str | Path) -> Any:
+        """A file of `save_state` as a State of one lane. Raises ValueError for what is none, or of another ROM."""
 
     def read_memory(self, address: int, length: int = 1, *, out: Tensor | None = None) -> Tensor:
         """Bytes as the machine would read them, uint8 [N, length]."""

@@ -25,12 +25,11 @@ from armfold.shell.envs.spaces import (
     Array,
     add_final,
     bandit_spaces,
+    begin_episodes,
     check_action,
     check_actions,
     check_reset_mask,
-    draw_seed,
     plain_seed,
-    seed_keys,
     to_array,
 )
 from armfold.shell.envs.vector import Info, VectorEnv
@@ -63,12 +62,7 @@ class BanditGym(gymnasium.Env[Array, np.int64]):
         seed = plain_seed(seed)
         super().reset(seed=seed)
         check_reset_mask(options, None)
-        if seed is None and not self._begun:
-            seed = draw_seed(self.np_random)
-        if seed is None:
-            obs, _ = self.face.restart(torch.ones(1, dtype=torch.bool))
-        else:
-            obs, _ = self.face.reset(seed_keys(seed, 1))
+        obs, _ = begin_episodes(self.face, seed, None, begun=self._begun, generator=self.np_random)
         self._begun, self._left = True, self.max_steps or math.inf
         return self._show(obs), {}
 
@@ -143,14 +137,7 @@ class BanditVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         seed = plain_seed(seed)
         super().reset(seed=seed if isinstance(seed, int) else None)
         mask = check_reset_mask(options, self.num_envs)
-        if mask is not None and (seed is not None or not self._begun):
-            raise ValueError("reset_mask comes without a seed, which starts every lane, and after a first reset")
-        if seed is None and not self._begun:
-            seed = draw_seed(self.np_random)
-        if seed is None:
-            obs, _ = self.face.restart(torch.ones(self.num_envs, dtype=torch.bool) if mask is None else mask)
-        else:
-            obs, _ = self.face.reset(seed_keys(seed, self.num_envs))
+        obs, _ = begin_episodes(self.face, seed, mask, begun=self._begun, generator=self.np_random)
         self._begun = True
         return self._show(obs), {}
 

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from armfold.core.check import ShapeError, check_key, check_shape, check_size
+from armfold.core.check import check_key, check_shape, check_size
 from armfold.core.pixels import InfoMode, step_info
+from armfold.core.pixels.frames import check_frame
 from armfold.shell.buffers import write
+from armfold.shell.check import Integers, lane_integers
 from armfold.shell.choose import suggest
 from armfold.shell.compiled import Mode, bind, choose, tensor_tunables
 from armfold.shell.envs.backend import Backend
@@ -24,6 +26,7 @@ from armfold.shell.envs.pixel_steps import (
     Outputs,
     Snapshot,
     advance,
+    halve,
     restart,
     show,
     show_starts,
@@ -31,7 +34,7 @@ from armfold.shell.envs.pixel_steps import (
 )
 from armfold.shell.envs.pixel_tasks import Task
 from armfold.shell.envs.reset_cache import ResetCache, check_alike
-from armfold.shell.envs.vector import check_lane_actions
+from armfold.shell.envs.vector import check_ended
 
 
 class Knobs(TypedDict, total=False):
@@ -77,14 +80,15 @@ class TaskEnv:
         stack_k: K, frames in an observation. info_mode: "full" for every lane's distance and reset, "stats" for
         statistics of them, "none". skip_reset_if_empty: the host asks whether any lane has ended before it has any
         restored; what comes out is the same. starts: snapshots to start from, a State with S lanes (`reset_cache`);
-        None: power-on. final_obs: whether it is kept, in as much memory as observations take. autoreset: False leaves
-        lanes that ended as they ended, until `restart`. compile: "off", "on", or "auto": where a compiler is found,
-        and with a warning where none is; the first reset and the first step then take 5 to 20 seconds together.
+        None: power-on. final_obs: whether it is kept, in as much memory as observations take. autoreset: False starts
+        nothing again: until `restart`, lanes that ended stay terminated or truncated and are paid 0, while their
+        machines go on. compile: "off", which allocates and is slower; "on"; or "auto": "on" where a compiler is found,
+        and a warning where none is. Compiled, the first reset and the first step take 5 to 20 seconds together.
         Raises ValueError for what cannot be.
         """
         check_size("stack_k", stack_k)
         if info_mode not in get_args(InfoMode):
-            raise suggest("info_mode", info_mode, get_args(InfoMode))
+            raise suggest("info_mode", str(info_mode), get_args(InfoMode))
         if backend.draw not in ("half", "full"):
             raise ValueError(
                 f"draw must be 'half' or 'full' for a backend whose screens are seen, got {backend.draw!r}"
@@ -94,6 +98,7 @@ class TaskEnv:
         self.cache = ResetCache(backend, starts, skip_if_empty=skip_reset_if_empty)
         self.task: Task = tensor_tunables(task, self.device)
         self._compile: Mode = compile
+        self._closed = False
         self._make()
         self._restart = self._bind(restart, self.task, self._lanes, self._machine, self._ends, self.cache.count)
         self.fill([self._buffers(final_obs) for _ in range(2)])
@@ -103,11 +108,14 @@ class TaskEnv:
         lanes, device = self.num_envs, self.device
         count, no = (torch.zeros(lanes, dtype=dtype, device=device) for dtype in (torch.int64, torch.bool))
         frame = torch.zeros(lanes, *FRAME, dtype=torch.uint8, device=device)
-        memory = None if self.task.watch is None else self.backend.read_memory(*self.task.watch)
+        memory = torch.zeros(lanes, 0, dtype=torch.uint8, device=device)
+        if self.task.watch is not None:
+            memory = self.backend.read_memory(*self.task.watch)
         self._machine = Machine(frame, no, memory)
         self._ends = Ends(no.clone(), no.any(), count)
         rng = torch.zeros(lanes, 2, dtype=torch.int64, device=device)
-        self._lanes = Lanes(rng, count.clone(), _copy(self.task.init(frame, memory)))
+        self._lanes = Lanes(rng, count.clone(), _copy(self.task.init(frame, memory)), no.clone(), no.clone())
+        self._halve = self._bind(halve, frame, self.backend.screen) if self.backend.draw == "full" else None
 
     def _bind(self, function: Callable[..., None], *arguments: Any) -> Callable[[], object]:
         """`function` of these very objects, compiled where that is wanted."""
@@ -148,6 +156,7 @@ class TaskEnv:
 
         `random.split(random.key(seed), N)` gives the lanes that a seed gives in every face.
         """
+        self._require_open()
         check_key(keys, (self.num_envs,))
         self._lanes.rng.copy_(keys)
         self._lanes.episode.fill_(-1)
@@ -158,8 +167,7 @@ class TaskEnv:
     def restart(self, ended: Tensor) -> tuple[Tensor, Info]:
         """New episodes for the lanes of ended, bool [N]: what each lane sees, and `Info`. Raises ShapeError."""
         self._require_reset()
-        if ended.shape != (self.num_envs,) or ended.dtype != torch.bool:
-            raise ShapeError(f"ended must be bool of shape ({self.num_envs},), got {ended.dtype} {tuple(ended.shape)}")
+        check_ended(ended, self.num_envs)
         seen, outputs = self._take_turn()
         with torch.no_grad():
             outputs.obs.copy_(seen)
@@ -190,15 +198,14 @@ class TaskEnv:
         dist: Tensor | None = self.task.step(self._lanes.task, machine.frame, machine.memory)[1].dist
         return dist
 
-    def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Info]:
+    def step(self, actions: Integers) -> tuple[Tensor, Tensor, Tensor, Tensor, Info]:
         """Take `actions` [N] of any integer dtype: observation, reward, terminated, truncated, `Info`.
 
         Raises ShapeError for another shape or dtype, and on the CPU ValueError for values outside of the backend's
         actions. On CUDA, where looking would mean waiting, they press nothing.
         """
         self._require_reset()
-        check_lane_actions(actions, self.num_envs)
-        self.backend.step(actions)
+        self.backend.step(lane_integers("actions", actions, self.num_envs))
         (_, outputs), ends = self._take_turn(), self._ends
         with torch.no_grad():
             self._read()
@@ -210,8 +217,10 @@ class TaskEnv:
 
     def _read(self) -> None:
         """What the backend shows now, into buffers."""
-        screen = self.backend.screen
-        self._machine.frame.copy_(screen[:, ::2, ::2] if self.backend.draw == "full" else screen)
+        if self._halve is not None:
+            self._halve()
+        else:
+            self._machine.frame.copy_(self.backend.screen)
         self._machine.faults.copy_(self.backend.faults)
         if self.task.watch is not None:
             self.backend.read_memory(*self.task.watch, out=self._machine.memory)
@@ -222,7 +231,12 @@ class TaskEnv:
         self._firsts[self._turn]()
         self._restart()
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ValueError("the environment is closed: make another one")
+
     def _require_reset(self) -> None:
+        self._require_open()
         if not self._begun:
             raise ValueError("the environment has not been reset: call reset(keys) first")
 
@@ -243,9 +257,13 @@ class TaskEnv:
         return Snapshot(self.backend.snapshot(), self._outputs[self._turn].obs.clone(), _copy(self._lanes))
 
     def restore(self, snapshot: Snapshot) -> tuple[Tensor, Info]:
-        """Go on from what `snapshot` gave: what each lane sees, and `Info`. Raises ShapeError for another N or K."""
-        check_shape("snapshot.obs", snapshot.obs, self._outputs[0].obs.shape)
-        check_alike("snapshot.lanes", snapshot.lanes, self._lanes)
+        """Go on from what `snapshot` gave: what each lane sees, and `Info`. Raises TypeError for what is none,
+        ShapeError for another N, K, task or machine, and then nothing has changed."""
+        self._require_open()
+        if not isinstance(snapshot, Snapshot):
+            raise TypeError(f"snapshot must be a Snapshot, got {type(snapshot).__name__}")
+        check_frame("snapshot.obs", snapshot.obs, self._outputs[0].obs.shape)
+        check_alike("snapshot.lanes", snapshot.lanes, self._lanes, same_lanes=True)
         self.backend.restore(snapshot.machine)
         self._begun = True
         _, outputs = self._take_turn()
@@ -259,7 +277,7 @@ class TaskEnv:
 
     def close(self) -> None:
         """Close the backend too. It is over then."""
-        self._begun = False
+        self._closed = True
         self.backend.close()
 
 

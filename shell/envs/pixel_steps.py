@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from armfold.core import random
@@ -11,6 +12,7 @@ from armfold.core.pixels import (
     NoInfo,
     StatsInfo,
     choose_start,
+    downsample,
     stack_reset,
     stack_update,
     step_info,
@@ -46,6 +48,8 @@ class Lanes(NamedTuple):
     rng: Tensor  # [N, 2] int64, keys
     episode: Tensor  # [N] int64, episodes since `reset`, from 0 on
     task: Any  # GoalState or MemoryState
+    terminated: Tensor  # [N] bool: how the episode has ended, until a restart
+    truncated: Tensor  # [N] bool
 
 
 class Snapshot(NamedTuple):
@@ -61,7 +65,7 @@ class Machine(NamedTuple):
 
     frame: Tensor  # [N, 72, 80] uint8
     faults: Tensor  # [N] bool
-    memory: Tensor | None  # [N, L] uint8, the bytes that a reward watches
+    memory: Tensor  # [N, L] uint8, the bytes that a reward watches; L = 0: none
 
 
 class Ends(NamedTuple):
@@ -83,13 +87,17 @@ class Given(NamedTuple):
 
 
 def advance(task: Task, lanes: Lanes, machine: Machine, given: Given, ends: Ends, info_mode: InfoMode) -> None:
-    """What the step just taken has given, written into `lanes`, `given` and `ends`."""
+    """What the step just taken has given, written into `lanes`, `given` and `ends`. Lanes that had ended before it and
+    were not started again are paid nothing and stay as they ended."""
     state, outcome = task.step(lanes.task, machine.frame, machine.memory)
-    truncated = (outcome.truncated | machine.faults) & ~outcome.terminated
-    mask = outcome.terminated | truncated
-    metrics = step_info(info_mode, outcome.dist, outcome.terminated, truncated, reset_mask=mask)
-    write(given, Given(outcome.reward, outcome.terminated, truncated, machine.faults, metrics))
-    write(lanes.task, state)
+    plays = ~(lanes.terminated | lanes.truncated)
+    terminated = lanes.terminated | (plays & outcome.terminated)
+    truncated = lanes.truncated | (plays & (outcome.truncated | machine.faults) & ~outcome.terminated)
+    reward = torch.where(plays, outcome.reward, 0.0)
+    mask = terminated | truncated
+    metrics = step_info(info_mode, outcome.dist, terminated, truncated, reset_mask=mask)
+    write(given, Given(reward, terminated, truncated, machine.faults, metrics))
+    write(lanes, lanes._replace(task=state, terminated=terminated, truncated=truncated))
     ends.mask.copy_(mask)
     ends.any.copy_(mask.any())
 
@@ -97,8 +105,9 @@ def advance(task: Task, lanes: Lanes, machine: Machine, given: Given, ends: Ends
 def restart(task: Task, lanes: Lanes, machine: Machine, ends: Ends, starts: int) -> None:
     """New episodes for the lanes of `ends`, whose machines have been restored, written into `lanes`, and where those
     after them start."""
-    write(lanes.task, task.restart(lanes.task, machine.frame, machine.memory, ends.mask))
-    lanes.episode.copy_(lanes.episode + ends.mask)
+    state = task.restart(lanes.task, machine.frame, machine.memory, ends.mask)
+    terminated, truncated = lanes.terminated & ~ends.mask, lanes.truncated & ~ends.mask
+    write(lanes, Lanes(lanes.rng, lanes.episode + ends.mask, state, terminated, truncated))
     write_choice(ends, lanes, starts)
 
 
@@ -106,6 +115,11 @@ def write_choice(ends: Ends, lanes: Lanes, starts: int) -> None:
     """Where the next episode of every lane starts, written into `ends`."""
     if starts > 1:
         ends.choice.copy_(choose_start(random.fold_in(lanes.rng, lanes.episode + 1), starts=starts))
+
+
+def halve(frame: Tensor, screen: Tensor) -> None:
+    """A whole screen [N, 144, 160] as a frame, written into frame [N, 72, 80]."""
+    frame.copy_(downsample(screen))
 
 
 def show(obs: Tensor, seen: Tensor, frame: Tensor) -> None:

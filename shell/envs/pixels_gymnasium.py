@@ -19,13 +19,12 @@ from armfold.shell.envs.pixel_steps import Info
 from armfold.shell.envs.spaces import (
     Array,
     add_final,
+    begin_episodes,
     check_action,
     check_actions,
     check_reset_mask,
-    draw_seed,
     pixel_spaces,
     plain_seed,
-    seed_keys,
     to_array,
 )
 
@@ -37,7 +36,8 @@ class PixelsGym(gymnasium.Env[Array, np.int64]):
     """One lane of a pixel environment; `face` is the `TaskEnv` beneath.
 
     Observations [K, 72, 80] uint8, shades 0 to 3. Infos of info_mode "full": dist, where there is a goal, and fault,
-    whether an illegal opcode has stopped the machine, which cuts the episode off; of "stats": those of this lane.
+    whether an illegal opcode has stopped the machine, which cuts the episode off; of "stats": those of this lane,
+    and fault_rate.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": _FRAMES_PER_SECOND}  # noqa: RUF012
@@ -58,9 +58,7 @@ class PixelsGym(gymnasium.Env[Array, np.int64]):
         seed = plain_seed(seed)
         super().reset(seed=seed)
         check_reset_mask(options, None)
-        if seed is None and not self._begun:
-            seed = draw_seed(self.np_random)
-        obs, info = _restart(self.face, seed, None)
+        obs, info = begin_episodes(self.face, seed, None, begun=self._begun, generator=self.np_random)
         self._begun, self._over = True, False
         return to_array(obs, True)[0], _lane_info(info)
 
@@ -91,9 +89,10 @@ class PixelsVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
     """N lanes of a pixel environment stepped at once; `face` is the `TaskEnv` beneath, which has torch's tensors.
 
     Observations [N, K, 72, 80] uint8, shades 0 to 3; rewards [N] float32. Lanes that end start again within the same
-    step, and infos have what Gymnasium's own vectors have in this mode: final_obs and final_info, each with its mask.
-    Infos of info_mode "full": dist, where there is a goal, and fault, both [N] and of the step just taken; of "stats":
-    numbers that sum up all lanes.
+    step, and infos have what Gymnasium's own vectors have in this mode, each with its mask: final_info and, unless the
+    face was made with final_obs False, final_obs. Infos of info_mode "full": dist, where there is a goal, and fault,
+    both [N] and of the step just taken; of "stats": numbers that sum up all lanes, and
+    fault_rate, the share of them that an illegal opcode has stopped.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -125,11 +124,7 @@ class PixelsVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         seed = plain_seed(seed)
         super().reset(seed=seed if isinstance(seed, int) else None)
         mask = check_reset_mask(options, self.num_envs)
-        if mask is not None and (seed is not None or not self._begun):
-            raise ValueError("reset_mask comes without a seed, which starts every lane, and after a first reset")
-        if seed is None and not self._begun:
-            seed = draw_seed(self.np_random)
-        obs, info = _restart(self.face, seed, mask)
+        obs, info = begin_episodes(self.face, seed, mask, begun=self._begun, generator=self.np_random)
         self._begun = True
         return to_array(obs, self.copy), self._lane_infos(info)
 
@@ -144,9 +139,10 @@ class PixelsVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         obs, *outcome, info = self.face.step(checked.to(self.face.device))
         reward, terminated, truncated = (to_array(x, self.copy) for x in outcome)
         infos, ended = self._lane_infos(info), terminated | truncated
-        if ended.any() and info.final_obs is not None:
+        if ended.any():
             lanes = {name: value for name, value in infos.items() if isinstance(value, np.ndarray) and name[0] != "_"}
-            add_final(infos, ended, to_array(info.final_obs, True), lanes)
+            last = None if info.final_obs is None else to_array(info.final_obs, True)
+            add_final(infos, ended, last, lanes)
         return to_array(obs, self.copy), reward, terminated, truncated, infos
 
     def _lane_infos(self, info: Info) -> dict[str, Any]:
@@ -167,20 +163,13 @@ class PixelsVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self._begun = False
 
 
-def _restart(face: TaskEnv, seed: int | Sequence[int] | None, mask: Tensor | None) -> tuple[Tensor, Info]:
-    """First episodes for a seed, without one the next of the lanes of a mask, or of all."""
-    if seed is not None:
-        return face.reset(seed_keys(seed, face.num_envs).to(face.device))
-    chosen = torch.ones(face.num_envs, dtype=torch.bool) if mask is None else mask
-    return face.restart(chosen.to(face.device))
-
-
 def _told(info: Info) -> dict[str, Tensor]:
-    """What the metrics tell, by name; every lane's of "full", with its faults and without the ends, which everybody
-    is told."""
+    """What the metrics tell, by name, with faults; but not the ends, which everybody is told."""
     told = {name: value for name, value in info.metrics._asdict().items() if value is not None}
     if told.pop("reset_mask", None) is not None:
         told["fault"] = info.faults
+    elif told:
+        told["fault_rate"] = info.faults.double().mean()
     return told
 
 

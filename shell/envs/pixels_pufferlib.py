@@ -25,7 +25,8 @@ class PixelsPufferEnv(PufferEnv):  # type: ignore[misc]
 
     A step writes straight into PufferLib's buffers: observations [N, K, 72, 80] uint8, rewards float32, terminals, and
     truncations, with the first observation of the next episode. After a step in which lanes have ended, one dict has
-    means over these: episode_return (reward unit), episode_length (steps) and episode_goal (share that reached it).
+    means over these: episode_return (reward unit), episode_length (steps), episode_goal (share that reached it) and
+    episode_fault (share that an illegal opcode stopped).
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class PixelsPufferEnv(PufferEnv):  # type: ignore[misc]
         obs, reward, terminated, truncated = map(
             torch.from_numpy, (self.observations, self.rewards, self.terminals, self.truncations)
         )
-        self.face.fill([Outputs(obs, reward, terminated, truncated, self.face.make_info())])
+        info = self.face.make_info()
+        self.face.fill([Outputs(obs, reward, terminated, truncated, info)])
+        self._faults = info.faults.numpy()
         self._returns, self._lengths = np.zeros(self.num_agents), np.zeros(self.num_agents, np.int64)
 
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -83,6 +86,7 @@ class PixelsPufferEnv(PufferEnv):  # type: ignore[misc]
             "episode_return": float(self._returns[ended].mean()),
             "episode_length": float(self._lengths[ended].mean()),
             "episode_goal": float(self.terminals[ended].mean()),
+            "episode_fault": float(self._faults[ended].mean()),
         }
         self._returns[ended], self._lengths[ended] = 0, 0
         return [means]
@@ -92,7 +96,7 @@ class PixelsPufferEnv(PufferEnv):  # type: ignore[misc]
         self.face.close()
 
 
-def make_pixels_vector(
+def make_puffer_vector(
     make: Callable[[], TaskEnv],
     *,
     backend: Literal["serial", "mp"] = "serial",
@@ -100,7 +104,8 @@ def make_pixels_vector(
     batch_size: int | None = None,
     overwork: bool = False,
 ) -> Any:
-    """A vector of PufferLib, `Serial` or `Multiprocessing`, of `num_workers` environments as `make` makes them.
+    """A vector of PufferLib, `Serial` or `Multiprocessing`, of `num_workers` environments as `make` makes them: of 64
+    lanes each, `partial(make_pixels, "lantern", 64, threads=1)` with any of that function's options.
 
     The options are those of `pufferlib.make_vector`, and so is what it raises.
     """

@@ -1,8 +1,5 @@
 """What makes the environments that armfold registers with Gymnasium (`armfold/__init__.py` has their names)."""
 
-import inspect
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +9,14 @@ from torch import Tensor
 
 from armfold.core.envs import ENVIRONMENTS
 from armfold.core.types import BanditEnv
-from armfold.shell.backends import open_backend
-from armfold.shell.backends.gameboy import GameBoy
-from armfold.shell.backends.pyboy import PyBoyBackend
 from armfold.shell.choose import Context, make_env, suggest
 from armfold.shell.compiled import Mode
-from armfold.shell.envs.backend import Backend
 from armfold.shell.envs.gymnasium import BanditGym, BanditVectorEnv
-from armfold.shell.envs.pixels import GoalEnv, PixelsEnv, TaskEnv
+from armfold.shell.envs.pixels import Rom, make_pixels
 from armfold.shell.envs.pixels_gymnasium import PixelsGym, PixelsVectorEnv
-from armfold.shell.envs.reset_cache import load_starts
-
-Rom = str | Path | bytes
 
 _NORMAL = 7.0  # no number of `random.normal` in float32 is larger
+_EAGER: dict[str, Any] = {"compile": "off"}  # `make` shall not take seconds
 
 
 def make_single(env: str, *, max_steps: int | None = 1000, compile: Mode = "off", **options: Any) -> BanditGym:
@@ -82,43 +73,13 @@ def _floats(name: str, values: Any) -> Tensor:
 
 
 def make_pixels_single(rom: Rom = "lantern", *, render_mode: str | None = None, **options: Any) -> PixelsGym:
-    """What `gymnasium.make("armfold/Pixels-v0")` calls: one lane of a game on a Game Boy.
-
-    rom: a file, or the name of a shipped game. goal: uint8 [72, 80], which makes it a `GoalEnv`; without one it is a
-    `PixelsEnv`. starts: files of `save_state`, or a State; None: power-on. backend: "gameboy", "pyboy" or "auto", as
-    `open_backend` has it. The other options are those of the backend and of the environment; compile is "off" where
-    nothing else is said. Raises ValueError, NoCompilerError where nothing here can play, and TypeError for an option
-    that neither has.
-    """
-    return PixelsGym(_make_pixels(rom, 1, **options), render_mode=render_mode)
+    """What `gymnasium.make("armfold/Pixels-v0")` calls: one lane of a game on a Game Boy, with the options of
+    `make_pixels`; compile is "off" where nothing else is said. Raises what that raises."""
+    return PixelsGym(make_pixels(rom, 1, **_EAGER | options), render_mode=render_mode)
 
 
 def make_pixels_vector(
     rom: Rom = "lantern", num_envs: int = 1, *, copy: bool = True, render_mode: str | None = None, **options: Any
 ) -> PixelsVectorEnv:
     """What `gymnasium.make_vec("armfold/Pixels-v0")` calls: N lanes, with the options of `make_pixels_single`."""
-    return PixelsVectorEnv(_make_pixels(rom, num_envs, **options), copy=copy, render_mode=render_mode)
-
-
-def _make_pixels(rom: Rom, num_envs: int, *, goal: Any = None, starts: Any = None, **options: Any) -> TaskEnv:
-    known = {"backend"}.union(*(inspect.signature(kind).parameters for kind in (GameBoy, PyBoyBackend)))
-    known -= {"rom", "num_envs"}
-    knobs: dict[str, Any] = {"compile": "off"} | {name: value for name, value in options.items() if name not in known}
-    task: Callable[..., TaskEnv] = partial(PixelsEnv, **knobs)
-    if goal is not None:
-        task = partial(GoalEnv, goal=goal if isinstance(goal, Tensor) else torch.from_numpy(np.array(goal)), **knobs)
-    inspect.signature(task).bind(None)  # before a machine is made
-    backend = open_backend(rom, num_envs, **{name: value for name, value in options.items() if name in known})
-    try:
-        return task(backend, starts=_load(backend, starts))
-    except Exception:
-        backend.close()
-        raise
-
-
-def _load(backend: Backend, starts: Any) -> Any:
-    if isinstance(starts, str | Path):
-        return load_starts(backend, [starts])
-    if isinstance(starts, Sequence) and all(isinstance(path, str | Path) for path in starts):
-        return load_starts(backend, starts)
-    return starts
+    return PixelsVectorEnv(make_pixels(rom, num_envs, **_EAGER | options), copy=copy, render_mode=render_mode)

@@ -1,4 +1,4 @@
-"""Snapshots that lanes start from: captured from play or read from files, chosen by a lane, restored under a mask."""
+"""Snapshots that lanes start from: of play or of files, chosen by a lane, restored under a mask."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from armfold.core.check import ShapeError, check_size
+from armfold.core.check import ShapeError
 from armfold.shell.buffers import write
 from armfold.shell.envs.backend import Backend
 
@@ -22,8 +22,8 @@ class ResetCache:
     """
 
     def __init__(self, backend: Backend, starts: Any = None, *, skip_if_empty: bool = False) -> None:
-        """starts: a State of the backend with S >= 1 lanes; None: power-on. Raises ShapeError for one of another
-        machine."""
+        """starts: a State of the backend with S >= 1 lanes, as `backend.snapshot(lanes)` or `load_starts` gives it;
+        None: power-on. Raises ShapeError for one of another machine."""
         self.backend, self.skip_if_empty = backend, skip_if_empty
         self.starts = None if starts is None else _lay(backend, starts)
         self.count = 1 if starts is None else len(pytree.tree_leaves(self.starts)[0])
@@ -39,34 +39,15 @@ class ResetCache:
         return True
 
 
-def capture(backend: Backend, lanes: int | Sequence[int] = 0) -> Any:
-    """What a lane is now, or several are, as a State [S] to start from. Raises ValueError for a lane there is not."""
-    picked = [lanes] if isinstance(lanes, int) else list(lanes)
-    for lane in picked:
-        check_size("lanes", lane, low=0)
-        if lane >= backend.num_envs:
-            raise ValueError(f"lanes must lie in [0, {backend.num_envs}), got {lane}")
-    if not picked:
-        raise ValueError("lanes must name at least one lane, got none")
-    return backend.snapshot(picked)
-
-
-def load_starts(backend: Backend, paths: Sequence[str | Path]) -> Any:
-    """Files of `save_state`, in their order, as a State [S] to start from. The backend is left as it was.
+def load_starts(backend: Backend, paths: str | Path | Sequence[str | Path]) -> Any:
+    """A file of `save_state`, or several in their order, as a State [S] to start from.
 
     Raises ValueError for no files, and for a file that is of another ROM or not there at all.
     """
-    if not paths:
+    listed = [paths] if isinstance(paths, str | Path) else paths
+    if not listed:
         raise ValueError("paths must name at least one file, got none")
-    lane = torch.zeros(1, dtype=torch.int64)
-    before, loaded = backend.snapshot(lane), []
-    try:
-        for path in paths:
-            backend.load_state(path, lane)
-            loaded.append(backend.snapshot(lane))
-    finally:
-        backend.reset(torch.arange(backend.num_envs, device=backend.device) == 0, before)
-    return join_starts(loaded)
+    return join_starts([backend.read_state(path) for path in listed])
 
 
 def join_starts(states: Sequence[Any]) -> Any:
@@ -89,17 +70,22 @@ def _lay(backend: Backend, starts: Any) -> Any:
     return laid
 
 
-def check_alike(name: str, state: Any, wanted: Any) -> None:
-    """Raise ShapeError unless two trees of tensors [N, ...] differ in nothing but their numbers of lanes."""
+def check_alike(name: str, state: Any, wanted: Any, *, same_lanes: bool = False) -> None:
+    """Raise ShapeError unless two trees of tensors [N, ...] differ in nothing but their values and, where these need
+    not be the same, their numbers of lanes."""
     leaves, spec = pytree.tree_flatten(state)
     wanted_leaves, wanted_spec = pytree.tree_flatten(wanted)
     if spec != wanted_spec:
         raise ShapeError(f"{name} must be a {type(wanted).__name__} of this backend, got {type(state).__name__}")
     for i, (x, y) in enumerate(zip(leaves, wanted_leaves, strict=True)):
-        if _describe(x) != _describe(y):
+        has, wants = (_describe(tensor, same_lanes) for tensor in (x, y))
+        if has != wants:
             field = wanted._fields[i] if len(leaves) == len(getattr(wanted, "_fields", ())) else f"tensor {i}"
-            raise ShapeError(f"{name} must have {_describe(y)} as its {field}, as this backend has, got {_describe(x)}")
+            raise ShapeError(f"{name} must have {wants} as its {field}, got {has}")
 
 
-def _describe(x: Any) -> str:
-    return f"{x.dtype} {('N', *x.shape[1:])}" if isinstance(x, Tensor) else repr(x)
+def _describe(x: Any, lanes: bool) -> str:
+    """The dtype and shape of a tensor, with or without its number of lanes."""
+    if not isinstance(x, Tensor):
+        return repr(x)
+    return f"{x.dtype} {tuple(x.shape) if lanes or not x.ndim else ('N', *x.shape[1:])}"

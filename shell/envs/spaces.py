@@ -11,6 +11,7 @@ from torch import Tensor
 
 from armfold.core import random
 from armfold.core.types import BanditEnv
+from armfold.shell.envs.pixel_steps import FRAME
 
 Array = np.ndarray[Any, Any]
 
@@ -26,7 +27,7 @@ def bandit_spaces(env: BanditEnv) -> tuple[Box, Discrete]:
 
 def pixel_spaces(stack_k: int, actions: int) -> tuple[Box, Discrete]:
     """The spaces of one lane: observations [K, 72, 80] uint8, shades 0 to 3, and so many actions."""
-    return Box(0, 3, (stack_k, 72, 80), np.uint8), Discrete(actions)
+    return Box(0, 3, (stack_k, *FRAME), np.uint8), Discrete(actions)
 
 
 def check_actions(actions: Any, lanes: int, arms: int) -> torch.Tensor:
@@ -52,6 +53,24 @@ def seed_keys(seed: int | Sequence[int], lanes: int) -> Tensor:
     if not isinstance(seed, Sequence) or len(seed) != lanes:
         raise ValueError(f"seed must be an integer or a list of {lanes}, got {seed!r}")
     return random.fold_in(torch.stack([random.key(plain_seed(value)) for value in seed]), 0)
+
+
+def begin_episodes(
+    face: Any, seed: int | Sequence[int] | None, mask: Tensor | None, *, begun: bool, generator: np.random.Generator
+) -> Any:
+    """What a face sees, and its `Info`, as the first episodes of a seed begin, or without one the next of the lanes of
+    a mask, or of all. Where none has begun yet and there is no seed, `generator` draws one.
+
+    Raises ValueError for a mask with a seed, or before a first reset.
+    """
+    if mask is not None and (seed is not None or not begun):
+        raise ValueError("reset_mask comes without a seed, which starts every lane, and after a first reset")
+    if seed is None and not begun:
+        seed = draw_seed(generator)
+    if seed is not None:
+        return face.reset(seed_keys(seed, face.num_envs).to(face.device))
+    chosen = torch.ones(face.num_envs, dtype=torch.bool) if mask is None else mask
+    return face.restart(chosen.to(face.device))
 
 
 def plain_seed(seed: Any) -> Any:
@@ -87,14 +106,15 @@ def to_array(x: Tensor, copy: bool) -> Array:
     return array.copy() if copy and x.device.type == "cpu" else array
 
 
-def add_final(infos: dict[str, Any], ended: Array, last: Array, lanes: dict[str, Array]) -> None:
+def add_final(infos: dict[str, Any], ended: Array, last: Array | None, lanes: dict[str, Array]) -> None:
     """What Gymnasium's vectors tell of lanes that ended and started again within a step: final_obs, from `last`
-    [N, ...], and final_info, from the infos [N] of `lanes`, each with its mask."""
-    final_obs = np.full(len(ended), None, dtype=object)
-    for lane in np.flatnonzero(ended):
-        final_obs[lane] = last[lane]
+    [N, ...] where that is kept, and final_info, from the infos [N] of `lanes`, each with its mask."""
+    if last is not None:
+        final_obs = np.full(len(ended), None, dtype=object)
+        for lane in np.flatnonzero(ended):
+            final_obs[lane] = last[lane]
+        infos |= {"final_obs": final_obs, "_final_obs": ended.copy()}
     final_info: dict[str, Any] = {}
     for name, values in lanes.items():
         final_info |= {name: np.where(ended, values, values.dtype.type(0)), f"_{name}": ended.copy()}
-    infos |= {"final_obs": final_obs, "_final_obs": ended.copy()}
     infos |= {"final_info": final_info, "_final_info": ended.copy()}

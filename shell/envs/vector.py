@@ -13,6 +13,7 @@ from armfold.core.check import ShapeError, check_key, check_shape, check_size
 from armfold.core.episodes import Lanes, Totals
 from armfold.core.types import BanditEnv, Env
 from armfold.shell.buffers import LANES, Layout, write
+from armfold.shell.check import Integers, lane_integers
 from armfold.shell.compiled import Mode, bind, choose, tensor_tunables
 from armfold.shell.device import find_device
 
@@ -121,8 +122,7 @@ class VectorEnv:
     def restart(self, ended: Tensor) -> tuple[Tensor | None, Info]:
         """New episodes for the lanes of ended, bool [N]: what each lane sees, and `Info`. Raises ShapeError."""
         self._require_reset()
-        if ended.shape != (self.num_envs,) or ended.dtype != torch.bool:
-            raise ShapeError(f"ended must be bool of shape ({self.num_envs},), got {ended.dtype} {tuple(ended.shape)}")
+        check_ended(ended, self.num_envs)
         chosen = torch.ones_like(self._lanes.time, dtype=torch.bool)
         chosen[: self.num_envs].copy_(ended)
         with torch.no_grad():
@@ -174,14 +174,14 @@ class VectorEnv:
             _write(outputs.info.legal, self.env.legal(self._lanes.env))
         return outputs.obs, outputs.info
 
-    def step(self, actions: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Info]:
+    def step(self, actions: Integers) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Info]:
         """Take `actions` [N] of any integer dtype: observation, reward, terminated, truncated, `Info`.
 
         Raises ShapeError for another shape or dtype. Values are not looked at, which would wait for the device: an
         action that is no arm of a bandit is paid NaN.
         """
         self._require_reset()
-        check_lane_actions(actions, self.num_envs)
+        actions = lane_integers("actions", actions, self.num_envs)
         self._action[: self.num_envs].copy_(actions)
         self._turn = (self._turn + 1) % len(self._steps)
         with torch.no_grad():
@@ -242,10 +242,10 @@ class VectorEnv:
         self.__dict__.pop("_lanes", None)
 
 
-def check_lane_actions(actions: Tensor, lanes: int) -> None:
-    """Raise ShapeError unless `actions` is a tensor [lanes] of integers."""
-    if actions.shape != (lanes,) or actions.is_floating_point() or actions.dtype == torch.bool:
-        raise ShapeError(f"actions must be integers of shape ({lanes},), got {actions.dtype} {tuple(actions.shape)}")
+def check_ended(ended: Tensor, lanes: int) -> None:
+    """Raise ShapeError unless `ended` is a tensor [lanes] of bools."""
+    if ended.shape != (lanes,) or ended.dtype != torch.bool:
+        raise ShapeError(f"ended must be bool of shape ({lanes},), got {ended.dtype} {tuple(ended.shape)}")
 
 
 def _empty(x: Tensor) -> Tensor:

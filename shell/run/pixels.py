@@ -1,24 +1,117 @@
 """Playing on machines with a screen: who presses what, and a few frames of a step at a time."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from armfold.core import random
 from armfold.core.check import check_size
-from armfold.shell.backends.gameboy import GameBoy, Rom, action_buttons, find_rom, shipped_roms
+from armfold.core.pixels import InfoMode
+from armfold.shell.backends import Kind, open_backend
+from armfold.shell.backends.gameboy import ACTIONS, GameBoy, Rom, action_buttons, find_rom, shipped_roms
 from armfold.shell.backends.gameboy.rom import SHIPPED
 from armfold.shell.backends.pyboy import PyBoyBackend
 from armfold.shell.choose import suggest
+from armfold.shell.compiled import Mode
+from armfold.shell.device import find_device
+from armfold.shell.envs.reset_cache import load_starts
 
 FRAME_RATE = 4194304 / 70224  # frames of a Game Boy a second
 AGENTS = ("noop", "random", "solution")
 Machines = GameBoy | PyBoyBackend
+
+
+@dataclasses.dataclass(frozen=True)
+class MachineSettings:
+    """The machine, and what is a step of it."""
+
+    rom: str = "lantern"
+    """A ROM file, or the name of a game that comes with the library: lantern."""
+    state: tuple[Path, ...] = ()
+    """A file of a saved state to start from, in place of power-on; several times for several: machines take them in
+    turn, each episode of an environment one by its lane's key."""
+    backend: Kind = "auto"
+    """What plays: gameboy, pyboy, or auto: pyboy where nothing can compile gameboy."""
+    device: str = "cpu"
+    """Where to run: cpu, cuda, cuda:1, ..."""
+    frames_per_step: int = 24
+    """Frames of the Game Boy in a step, 59.7 a second."""
+    release_after_frames: int = 8
+    """Frames of a step for which an action's buttons are held."""
+    actions: str = ",".join(ACTIONS)
+    """Names of the actions that --agent random draws from, separated by commas; an action is noop, a button (a, b,
+    select, start, right, left, up, down), or several joined by +."""
+    seed: int = 0
+    """Seed of what is drawn."""
+    threads: int | None = None
+    """Threads of the machines on the CPU, with pyboy processes if several; where not given, one for each core, with
+    pyboy this process alone. bench lets torch have as many."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSettings:
+    """Knobs of every pixel environment, as `TaskEnv` has them."""
+
+    info_mode: InfoMode = "full"
+    """What a step tells: of every lane, statistics of them, nothing."""
+    skip_reset_if_empty: bool = False
+    """Ask whether any lane has ended before any is restored."""
+    final_obs: bool = True
+    """Keep what lanes saw last, in as much memory as observations take."""
+    compile: Mode = "auto"
+    """torch.compile the environment's part of a step: on, off, or auto: where a compiler is found."""
+
+
+def env_settings() -> tuple[str, ...]:
+    """The names of those knobs."""
+    return tuple(field.name for field in dataclasses.fields(EnvSettings))
+
+
+def action_names(settings: MachineSettings) -> tuple[str, ...]:
+    """The names in --actions. Raises ValueError for none."""
+    names = tuple(name.strip() for name in settings.actions.split(",") if name.strip())
+    if not names:
+        raise ValueError(f"actions must name at least one, got {settings.actions!r}")
+    return names
+
+
+def open_machines(settings: MachineSettings, num_envs: int, *, chunk: int | None = None, **knobs: Any) -> Machines:
+    """Machines that have just been switched on, with the steps of the settings; or of `chunk` frames, in which they
+    release no button. knobs: others of the backend's. Raises ValueError for what cannot be."""
+    device, threads = find_device(settings.device), settings.threads
+    if threads is not None:
+        check_size("threads", threads)
+        if device.type != "cpu":
+            raise ValueError(f"--threads would change nothing: the device is {settings.device}, a GPU")
+    if settings.backend != "pyboy":
+        knobs["threads"] = threads
+    elif threads is not None and threads > 1:
+        knobs["workers"] = threads
+    frames, held = chunk or settings.frames_per_step, chunk or settings.release_after_frames
+    step = {"frames_per_step": frames, "release_after_frames": held, "actions": action_names(settings)}
+    return open_backend(settings.rom, num_envs, device, backend=settings.backend, **step, **knobs)
+
+
+def start_lanes(settings: MachineSettings, machines: Machines) -> None:
+    """Put the lanes where --state says: lane i where file i % S does. Raises ValueError for more files than lanes."""
+    if not settings.state:
+        return
+    count, lanes = len(settings.state), machines.num_envs
+    if count > lanes:
+        raise ValueError(f"state names {count} files, and there is room for {lanes} (num_envs)")
+    starts = load_starts(machines, settings.state)
+    machines.reset(None, starts, torch.arange(lanes, device=machines.device) % count)
+
+
+def tell_stopped(stopped: int, lanes: int) -> str:
+    """How many lanes an illegal opcode has stopped, in words."""
+    return f"{stopped} of {lanes} lanes met an illegal opcode and stood still"
 
 
 class Agent(NamedTuple):

@@ -20,10 +20,11 @@ from torch.autograd.profiler import profile
 from torch.utils import _pytree as pytree
 
 from armfold.core import random
-from armfold.shell.device import cpu_threads
+from armfold.shell.device import cpu_model, cpu_threads
 from armfold.shell.run.pixels_player import Player, Settings
 
 _CHECKED = 8  # steps, at most, whose allocations are looked at on a CPU
+_WARM_SHARE = 0.1  # of `max_seconds`, for steps before the clock runs
 _FIRST = 2  # steps in which all is compiled, and which are taken however little time there is
 _WARP, _LOOKED_AT, _BLOCK = 32, 2048, 1024  # lanes
 
@@ -134,7 +135,7 @@ def _warm(player: Player) -> int:
     """Steps before the clock runs; returns how many."""
     settings, began = player.settings, time.perf_counter()
     for done in range(settings.warmup):
-        if done >= _FIRST and _is_over(settings, began):
+        if done >= _FIRST and _is_over(settings, began, _WARM_SHARE):
             return done
         player.step()
     return settings.warmup
@@ -153,8 +154,8 @@ def _time(player: Player) -> Timed:
     return Timed(milliseconds, time.process_time() - began_cpu, player.resets - resets)
 
 
-def _is_over(settings: Settings, began: float) -> bool:
-    return settings.max_seconds is not None and time.perf_counter() - began > settings.max_seconds
+def _is_over(settings: Settings, began: float, share: float = 1.0) -> bool:
+    return settings.max_seconds is not None and time.perf_counter() - began > share * settings.max_seconds
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -165,28 +166,24 @@ def measure(settings: Settings) -> dict[str, Any]:
     further ones on the CPU. mem_delta: by how many bytes the memory of the process (of the GPU, on CUDA) has grown
     over the timed steps, whoever allocated it.
     """
-    player = Player(settings)
-    try:
-        with cpu_threads(player.threads, player.device):
-            warmed = _warm(player)
-            parted, before = divergence(player), look_at_memory(player.device)
-            timed = _time(player)
-            after = look_at_memory(player.device)
-            record = {
-                "kind": "pixels_bench",
-                **_speed(settings, timed),
-                **_sizes(player, before, after, len(timed.milliseconds)),
-                "warmup": warmed,
-                "diverged": {"before": parted, "after": divergence(player)},
-                "compiled": player.env is not None and player.env.compiled,
-                "emulator": type(player.backend).__name__,
-                "rom": {name: getattr(player.backend.rom, name) for name in ("title", "mapper", "ram_bytes", "sha256")},
-                "config": _config(player),
-                "machine": about(player.device),
-            }
-    finally:
-        player.close()
-    return record
+    with Player(settings) as player, cpu_threads(player.threads, player.device):
+        warmed = _warm(player)
+        parted, before = divergence(player), look_at_memory(player.device)
+        timed = _time(player)
+        after = look_at_memory(player.device)
+        return {
+            "kind": "pixels_bench",
+            **_speed(settings, timed),
+            **_sizes(player, before, after, len(timed.milliseconds)),
+            "warmup": warmed,
+            "stopped_lanes": player.stopped,
+            "diverged": {"before": parted, "after": divergence(player)},
+            "compiled": player.env is not None and player.env.compiled,
+            "emulator": type(player.backend).__name__,
+            "rom": {name: getattr(player.backend.rom, name) for name in ("title", "mapper", "ram_bytes", "sha256")},
+            "config": _config(player),
+            "machine": about(player.device),
+        }
 
 
 def _speed(settings: Settings, timed: Timed) -> dict[str, Any]:
@@ -230,7 +227,7 @@ def _config(player: Player) -> dict[str, Any]:
     """The settings, with what they left open filled in."""
     config = dataclasses.asdict(player.settings)
     machine = getattr(player.backend, "machine", None)
-    filled = {"state": config["state"] and str(config["state"]), "device": str(player.device)}
+    filled = {"state": [str(path) for path in config["state"]], "device": str(player.device)}
     if machine is not None:
         filled |= {"threads": machine.settings.threads, "layout": machine.settings.layout}
     return {**config, **filled}
@@ -241,7 +238,7 @@ def about(device: torch.device) -> dict[str, Any]:
     versions = {name: metadata.version(name) for name in ("armfold", "torch", "numpy")}
     return {
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": cpu_model(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,

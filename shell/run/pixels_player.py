@@ -3,37 +3,37 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from armfold.core import random
 from armfold.core.check import check_number, check_size
-from armfold.core.pixels import InfoMode
 from armfold.core.types import Scalar
-from armfold.shell.backends import Kind, open_backend
-from armfold.shell.backends.gameboy.machine import ACTIONS, Draw, MemoryLayout, usable_cores
-from armfold.shell.compiled import Mode
-from armfold.shell.device import find_device, synchronize
+from armfold.shell.backends.gameboy.machine import Draw, MemoryLayout, usable_cores
+from armfold.shell.device import cpu_threads, find_device, synchronize
 from armfold.shell.envs.pixel_env import TaskEnv
 from armfold.shell.envs.pixel_steps import FRAME
 from armfold.shell.envs.pixel_tasks import Task, goal_task, memory_task
 from armfold.shell.envs.reset_cache import load_starts
+from armfold.shell.run.pixels import (
+    EnvSettings,
+    MachineSettings,
+    action_names,
+    env_settings,
+    open_machines,
+    start_lanes,
+)
 
 Resets = Literal["none", "forced", "random"]
 _ROWS = 256  # steps after which the actions come again
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(EnvSettings, MachineSettings):
     """What is timed, and for how long."""
 
-    rom: str = "lantern"
-    """The game: a file, or the name of a shipped one."""
-    state: Path | None = None
-    """A saved state that every episode starts from."""
     lead_frames: int = 1200
     """Where there is no state: frames of random play by one lane from power-on, after which every episode starts; 0 is
     power-on."""
@@ -41,44 +41,26 @@ class Settings:
     """What is stepped: an environment without a goal, one with a goal that is never reached, or the machines alone."""
     num_envs: int = 256
     """N, lanes stepped at once."""
-    frames_per_step: int = 24
-    """Frames in a step."""
-    release_after_frames: int = 8
-    """Frames after which an action's buttons are let go."""
     draw: Draw = "half"
     """What the last frame of a step leaves: 72 x 80 pixels, 144 x 160, or nothing (the machines alone)."""
     stack_k: int = 4
     """K, frames in an observation."""
-    info_mode: InfoMode = "full"
-    """What a step tells: of every lane, statistics of them, nothing."""
-    skip_reset_if_empty: bool = False
-    """Ask whether any lane has ended before any is restored."""
     resets: Resets = "none"
     """Which lanes are cut off: none, all in every step, or each with --reset-probability."""
     reset_probability: float = 0.01
     """Probability that a lane is cut off in a step of random resets."""
-    actions: Literal["noop", "random"] = "random"
-    """What is pressed: nothing, so that lanes never part ways, or anything, each lane for itself."""
+    agent: Literal["noop", "random"] = "random"
+    """Who plays: noop, with whom lanes never part ways, or random, each lane for itself."""
     warmup: int = 50
     """Steps before the clock runs."""
     steps: int = 500
     """Steps that are timed."""
     max_seconds: float | None = None
-    """Stop warming up, and measuring, after so long each; the record says how many steps there were."""
-    device: str = "cpu"
-    """Where to run: cpu, cuda, cuda:1, ..."""
-    backend: Kind = "auto"
-    """What emulates: gameboy; pyboy; or gameboy, and pyboy where nothing can compile it."""
-    threads: int | None = None
-    """Threads on the CPU; one for each core where not given."""
+    """Stop measuring after so long, and warming up after a tenth of it; the record says how many steps there were."""
     layout: MemoryLayout | None = None
     """How memories lie: lane after lane, or word by word of all lanes; the device's faster one where not given."""
     lanes_per_warp: int = 32
     """Lanes that share a warp of a GPU."""
-    compile: Mode = "auto"
-    """torch.compile the environment's step: always, never, or where a compiler is found."""
-    seed: int = 0
-    """Seed of the actions and of random resets."""
 
 
 class BenchState(NamedTuple):
@@ -98,7 +80,7 @@ def cut_off(task: Task, resets: Resets, *, probability: float, seed: int) -> Tas
     )
 
 
-def _cut_init(frame: Tensor, memory: Tensor | None, *, task: Callable[..., Any], seed: int) -> BenchState:
+def _cut_init(frame: Tensor, memory: Tensor, *, task: Callable[..., Any], seed: int) -> BenchState:
     no = torch.zeros(len(frame), dtype=torch.int64, device=frame.device)
     rng = random.split(random.key(seed, device=frame.device), len(frame))
     return BenchState(task(frame, memory), rng, no, no.clone())
@@ -107,7 +89,7 @@ def _cut_init(frame: Tensor, memory: Tensor | None, *, task: Callable[..., Any],
 def _cut_step(
     state: BenchState,
     frame: Tensor,
-    memory: Tensor | None,
+    memory: Tensor,
     *,
     task: Callable[..., Any],
     resets: Resets,
@@ -123,7 +105,7 @@ def _cut_step(
 
 
 def _cut_restart(
-    state: BenchState, frame: Tensor, memory: Tensor | None, mask: Tensor, *, task: Callable[..., Any]
+    state: BenchState, frame: Tensor, memory: Tensor, mask: Tensor, *, task: Callable[..., Any]
 ) -> BenchState:
     return state._replace(task=task(state.task, frame, memory, mask), resets=state.resets + mask)
 
@@ -131,17 +113,17 @@ def _cut_restart(
 def lead_actions(settings: Settings) -> Tensor:
     """What the one lane presses that finds the start of all episodes, uint8 [steps]."""
     steps = -(-settings.lead_frames // settings.frames_per_step)
-    return random.randint(random.key(settings.seed), (steps,), high=len(ACTIONS)).to(torch.uint8)
+    return random.randint(random.key(settings.seed), (steps,), high=len(action_names(settings))).to(torch.uint8)
 
 
 def draw_actions(settings: Settings, lanes: int) -> Tensor:
     """What lanes press, uint8 [rows, lanes], of at most 256 steps."""
-    rows = min(_ROWS, settings.warmup + settings.steps)
+    rows, high = min(_ROWS, settings.warmup + settings.steps), len(action_names(settings))
     table = torch.zeros(rows, lanes, dtype=torch.uint8)
-    if settings.actions == "random":
+    if settings.agent == "random":
         for i in range(rows):  # a row at a time, as a draw takes many times the memory of what it gives
             rng = random.fold_in(random.key(settings.seed), i + 1)
-            table[i] = random.randint(rng, (lanes,), high=len(ACTIONS))
+            table[i] = random.randint(rng, (lanes,), high=high)
     return table
 
 
@@ -149,8 +131,6 @@ def _check(settings: Settings) -> None:
     """Raise ValueError for what nothing else refuses."""
     for name, low in (("num_envs", 1), ("frames_per_step", 1), ("warmup", 0), ("steps", 1), ("lead_frames", 0)):
         check_size(name, getattr(settings, name), low=low)
-    if settings.threads is not None:
-        check_size("threads", settings.threads)
     if settings.max_seconds is not None:
         check_number("max_seconds", settings.max_seconds, low=0.0, open_low=True)
     check_number("reset_probability", settings.reset_probability, low=0.0, high=1.0)
@@ -158,45 +138,58 @@ def _check(settings: Settings) -> None:
         raise ValueError(f"resets must be none for the machines alone, got {settings.resets!r}")
 
 
+def _step_env(env: TaskEnv, stopped: Tensor, actions: Tensor) -> None:
+    """A step of an environment, in which lanes that an illegal opcode stops start again at once: they are noted."""
+    stopped.logical_or_(env.step(actions)[-1].faults)
+
+
 class Player:
-    """An environment, or machines, and the actions that are pressed: the same ones again after 256 steps."""
+    """An environment, or machines, and the actions that are pressed: the same ones again after 256 steps. A context:
+    leaving it closes them."""
 
     def __init__(self, settings: Settings) -> None:
         """Ready for the first step. Raises ValueError for settings that cannot be."""
         _check(settings)
         self.settings, self.device = settings, find_device(settings.device)
         self.threads = settings.threads or usable_cores()
-        starts = None if settings.state is not None or not settings.lead_frames else self._lead()
-        self.backend = self._open(settings.num_envs)
-        if settings.state is not None:
-            starts = load_starts(self.backend, [settings.state])
         self.actions = draw_actions(settings, settings.num_envs).to(self.device)
         self.env: TaskEnv | None = None
+        self._stopped = torch.zeros(settings.num_envs, dtype=torch.bool, device=self.device)
         self.steps = 0
+        with cpu_threads(self.threads, self.device):  # what is compiled has those of its first call
+            lead = None if settings.state or not settings.lead_frames else self._lead()
+            self.backend = self._open(settings.num_envs)
+            try:
+                self._begin(lead)
+            except BaseException:
+                self.close()
+                raise
+
+    def _begin(self, lead: Any) -> None:
+        """Put all lanes where their episodes start."""
+        settings = self.settings
         if settings.env == "machine":
-            self.backend.reset(None, starts)
+            self.backend.reset(None, lead)
+            start_lanes(settings, self.backend)
             self._step: Callable[[Tensor], object] = self.backend.step
             return
-        knobs = {name: getattr(settings, name) for name in ("stack_k", "info_mode", "skip_reset_if_empty", "compile")}
+        starts = load_starts(self.backend, settings.state) if settings.state else lead
+        knobs: dict[str, Any] = {name: getattr(settings, name) for name in (*env_settings(), "stack_k")}
         self.env = TaskEnv(self.backend, self._task(), starts=starts, **knobs)
         self.env.reset(random.split(random.key(settings.seed, device=self.device), settings.num_envs))
-        self._step = self.env.step
+        self._step = partial(_step_env, self.env, self._stopped)
 
     def _open(self, lanes: int) -> Any:
         s = self.settings
-        knobs: dict[str, Any] = {name: getattr(s, name) for name in ("frames_per_step", "release_after_frames", "draw")}
-        if s.backend != "pyboy":
-            knobs |= {"threads": self.threads, "layout": s.layout, "lanes_per_warp": s.lanes_per_warp}
-        return open_backend(s.rom, lanes, s.device, backend=s.backend, **knobs)
+        knobs: dict[str, Any] = {"layout": s.layout, "lanes_per_warp": s.lanes_per_warp} if s.backend != "pyboy" else {}
+        return open_machines(s, lanes, draw=s.draw, **knobs)
 
     def _lead(self) -> Any:
         """Where one lane comes to."""
-        machine = self._open(1)
-        for action in lead_actions(self.settings).to(self.device)[:, None]:
-            machine.step(action)
-        state = machine.snapshot()
-        machine.close()
-        return state
+        with self._open(1) as machine:
+            for action in lead_actions(self.settings).to(self.device)[:, None]:
+                machine.step(action)
+            return machine.snapshot()
 
     def _task(self) -> Task:
         rows, columns = (torch.arange(size) for size in FRAME)
@@ -212,10 +205,16 @@ class Player:
         self.steps += 1
 
     def play(self, steps: int) -> None:
-        """Some steps, to their end."""
-        for _ in range(steps):
-            self.step()
-        synchronize(self.device)
+        """Some steps, to their end, with the player's threads for torch too."""
+        with cpu_threads(self.threads, self.device):
+            for _ in range(steps):
+                self.step()
+            synchronize(self.device)
+
+    @property
+    def stopped(self) -> int:
+        """Lanes that have met an illegal opcode."""
+        return int((self.backend.faults if self.env is None else self._stopped).sum())
 
     @property
     def resets(self) -> int:
@@ -227,3 +226,9 @@ class Player:
     def close(self) -> None:
         """Close the machines."""
         self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

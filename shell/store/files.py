@@ -1,9 +1,13 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and reading back tensors that say what they are."""
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
 
 
 def check_writable(name: str, path: Path) -> None:
@@ -49,3 +53,39 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """`write_whole` of a text in UTF-8."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_tensors(name: str, path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+    """Write a safetensors file with the metadata `facts`, for `read_tensors`. Raises ValueError as `check_writable`."""
+    check_writable(name, path)
+    data = safetensors.torch.save({key: value.cpu().contiguous() for key, value in tensors.items()}, dict(facts))
+    write_whole(path, lambda temporary: temporary.write_bytes(data))
+
+
+def read_tensors(
+    name: str, path: Path, *, kind: str, version: str, rom: str | None = None, fields: Collection[str] | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and its metadata: strings, of which "format" and "version" must be these.
+
+    rom: the sha256 that must be its "rom"; None: any, or none. fields: names of the tensors that it must hold; None:
+    any. Nothing is unpickled. Raises ValueError, which begins with `name`, for what is no file, cannot be read, is of
+    another kind, version or ROM, or holds other tensors.
+    """
+    if not path.is_file():
+        raise ValueError(f"{name} is not a file")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{name} cannot be read ({error})") from error
+    if facts.get("format") != kind:
+        raise ValueError(f"{name} is not an {kind}, but {facts.get('format', 'something else')!r}")
+    if facts.get("version") != version:
+        raise ValueError(f"{name} is of another version of armfold (format {facts.get('version')}, here {version})")
+    if rom is not None and facts.get("rom") != rom:
+        theirs = f"{facts['title']!r}, sha256" if "title" in facts else "sha256"
+        raise ValueError(f"{name} is of another ROM ({theirs} {facts.get('rom')}) than the one here ({rom})")
+    if fields is not None and tensors.keys() != set(fields):
+        raise ValueError(f"{name} must hold {', '.join(fields)}, and holds {', '.join(sorted(tensors)) or 'nothing'}")
+    return tensors, facts

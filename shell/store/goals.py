@@ -1,20 +1,18 @@
 """Goals of pixel environments as files: what the screen shall look like, and the state to start from."""
 
-import math
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
-from armfold.core.check import ShapeError, check_number, check_shape, check_size
+from armfold.core.check import check_number, check_size
+from armfold.core.pixels import check_goal_frame
 from armfold.shell.envs.pixel_steps import FRAME
-from armfold.shell.store.files import write_whole
+from armfold.shell.store.files import read_tensors, write_whole
 
 GOAL, START, PICTURE = "goal.safetensors", "start.safetensors", "goal.png"  # the files of a goal's folder
 _FORMAT, _VERSION = "armfold goal", "1"
@@ -30,12 +28,12 @@ class Goal(NamedTuple):
 
 
 def check_goal(goal: Goal) -> None:
-    """Raise ShapeError for a frame of another shape or dtype, ValueError for shades, tau or k that cannot be."""
-    check_shape("frame", goal.frame, FRAME)
-    if goal.frame.dtype != torch.uint8:
-        raise ShapeError(f"frame must have dtype torch.uint8, got {goal.frame.dtype}")
-    if int(goal.frame.max()) > 3:
-        raise ValueError(f"frame must hold shades from 0 to 3, got {int(goal.frame.max())}")
+    """Raise ShapeError for a frame of another shape or dtype, TypeError for what is of another type than `Goal` says,
+    ValueError for shades, tau or k that cannot be."""
+    check_goal_frame("frame", goal.frame, FRAME)
+    for name, value, kind in (("tau", goal.tau, int | float), ("rom", goal.rom, str)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be a {'number' if name == 'tau' else 'text'}, got {value!r}")
     check_number("tau", goal.tau, low=0.0, high=1.0, open_low=True)
     check_size("k", goal.k)
 
@@ -57,28 +55,38 @@ def save_goal(
 ) -> None:
     """Write a goal's folder, whole or not at all: start and draw write its state to start from and its picture.
 
-    replace: what is there. Raises as `check_goal` does.
+    replace: what is there, which is deleted when the new one is in its place. Raises as `check_goal` does.
     """
     check_goal(goal)
-    facts = {"format": _FORMAT, "version": _VERSION, "rom": goal.rom, "tau": repr(goal.tau), "k": str(goal.k)}
+    facts = {"format": _FORMAT, "version": _VERSION, "rom": goal.rom, "tau": repr(float(goal.tau)), "k": str(goal.k)}
     data = safetensors.torch.save({"frame": goal.frame.cpu().contiguous()}, metadata=facts)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of somebody who was killed
     try:
         partial.mkdir()
         write_whole(partial / GOAL, lambda temporary: temporary.write_bytes(data))
         start(partial / START)
         draw(partial / PICTURE)
-        if replace and folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
+        _move(partial, folder, replace=replace)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _partial(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.partial")
+def _move(partial: Path, folder: Path, *, replace: bool) -> None:
+    """Put a whole folder in its place. What is there steps aside first, so that a kill at any time loses neither."""
+    aside = folder.with_name(f".{folder.name}.old")
+    if replace and folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)  # of somebody who was killed after the new one was in
+        folder.replace(aside)
+    try:
+        partial.replace(folder)
+    except BaseException:
+        if replace and aside.exists():
+            aside.replace(folder)
+        raise
+    if replace:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def load_goal(path: str | Path, *, rom: str | None = None) -> Goal:
@@ -90,30 +98,18 @@ def load_goal(path: str | Path, *, rom: str | None = None) -> Goal:
     file = Path(path) / GOAL if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise ValueError(f"goal {str(path)!r} is not there: there is no file {file}")
-    try:
-        with safetensors.safe_open(file, framework="pt") as opened:
-            facts = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"goal {str(path)!r} cannot be read ({error})") from error
-    if facts.get("format") != _FORMAT:
-        raise ValueError(f"goal {str(path)!r} is not a goal, but {facts.get('format', 'something else')!r}")
-    if facts.get("version") != _VERSION:
-        raise ValueError(f"goal {str(path)!r} is of version {facts.get('version')}, this one reads {_VERSION}")
-    goal = _parse(path, facts, tensors)
-    if rom is not None and goal.rom != rom:
-        raise ValueError(f"goal {str(path)!r} is of another ROM (sha256 {goal.rom}) than the one here ({rom})")
-    return goal
-
-
-def _parse(path: str | Path, facts: dict[str, str], tensors: dict[str, Tensor]) -> Goal:
+    tensors, facts = read_tensors(f"goal {str(path)!r}", file, kind=_FORMAT, version=_VERSION, rom=rom)
     try:
         goal = Goal(tensors["frame"], float(facts["tau"]), int(facts["k"]), facts["rom"])
-        if not math.isfinite(goal.tau):
-            raise ValueError(f"tau is {goal.tau}")
         check_goal(goal)
     except KeyError as error:
         raise ValueError(f"goal {str(path)!r} lacks {error}") from error
     except ValueError as error:
         raise ValueError(f"goal {str(path)!r}: {error}") from error
     return goal
+
+
+def find_start(path: str | Path) -> Path | None:
+    """The state to start from beside a goal, whose path is as of `load_goal`, for `load_starts`; None where none is."""
+    start = (Path(path) if Path(path).is_dir() else Path(path).parent) / START
+    return start if start.is_file() else None

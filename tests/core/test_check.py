@@ -29,6 +29,7 @@ def test_shape_errors_are_value_errors_and_assertion_errors() -> None:
         (lambda: check.check_shape("theta", torch.zeros(()), (1,)), ["theta", "(1,)", "()"]),
         (lambda: check.check_key(torch.zeros(3, 2)), ["rng", "int64", "torch.float32", "(3, 2)"]),
         (lambda: check.check_key(torch.zeros(2, 3, dtype=LONG)), ["rng", "(*B, 2)", "(2, 3)"]),
+        (lambda: check.check_key(7), ["rng", "random.key(0)", "got 7"]),  # type: ignore[arg-type]
         (lambda: check.check_key(torch.tensor(2)), ["rng", "(*B, 2)", "()"]),
         (lambda: check.check_key(torch.zeros(3, 2, dtype=LONG), (4,)), ["rng", "(4, 2)", "(3, 2)"]),
         (lambda: check.check_action(torch.zeros(3), (3,)), ["action", "torch.int64", "torch.float32"]),

@@ -15,7 +15,7 @@ TIMER_PORTS, PICTURE_PORTS = (
     ("DIV", "TIMA", "TMA", "TAC", "IF"),
     ("STAT", "SCX", "SCY", "LYC", "WX", "WY", "BGP", "OBP0"),
 )
-READ_PORTS = (*TIMER_PORTS, *PICTURE_PORTS, "LY", "LCDC", "IE", "SC", "SB")
+READ_PORTS = (*TIMER_PORTS, *PICTURE_PORTS, "LY", "LCDC", "IE", "SC")
 CONTROL = {"jp", "jr", "call", "ret", "reti", "rst", "halt", "stop", "di", "ei", "push", "pop"}
 MAPPERS = ((0, 2, 0), (1, 8, 0x8000), (2, 8, 0), (3, 8, 0x8000), (5, 8, 0x8000))
 SUBROUTINES = 4

@@ -5,7 +5,7 @@ import numpy as np
 from tests.gameboy.assembler import finish
 from tests.gameboy.micro import LCD_OFF, LOG, MicroRom, alone, micro, pictured, program
 from tests.gameboy.roms_interrupts import FROM_FD
-from tests.gameboy.roms_memory import banks_seen
+from tests.gameboy.roms_memory import Banks, banks_seen
 
 
 @micro
@@ -168,32 +168,76 @@ wait2:
 @micro
 @alone
 def serial_length() -> MicroRom:
-    """Eight bits at 8192 Hz take 4096 T-cycles. Pan Docs, "Serial Data Transfer": DIV passes 16 steps."""
+    """Eight bits at 8192 Hz take 4096 T-cycles, also beyond a frame's end. Pan Docs, "Serial Data Transfer"."""
     source = f"""
     {LCD_OFF}
-    ldh (DIV), a
+    ld hl, {LOG}
+    ld d, 40            ; more than two frames
+again:
+    ld a, 0x81
+    ldh (SC), a
+    ld b, 254           ; 8 + 254 * 16 - 4
+late:
+    dec b
+    jr nz, late
+    nop
+    nop
+    nop
+    ldh a, (SC)         ; 4092 after the write
+    ld (hl+), a
+    ld a, 0x81
+    ldh (SC), a
+    ld b, 255
+over:
+    dec b
+    jr nz, over
+    ldh a, (SC)         ; 4096
+    ld (hl+), a
+    dec d
+    jr nz, again
+"""
+    return MicroRom(program(source), 8, {LOG: b"\xff\x7f" * 40})
+
+
+@micro
+@alone
+def serial_data() -> MicroRom:
+    """SB reads back what was written, and ones when a transfer has ended. Pan Docs, "Serial Data Transfer"."""
+    source = f"""
+    ld hl, {LOG}
+    ldh a, (SB)
+    ld (hl+), a
+    ld a, 0x5a
+    ldh (SB), a
+    ldh a, (SB)
+    ld (hl+), a
+    ld a, 0x80          ; a clock from outside never comes
+    ldh (SC), a
+    ldh a, (SB)
+    ld (hl+), a
     ld a, 0x81
     ldh (SC), a
 wait:
     ldh a, (SC)
     and 0x80
     jr nz, wait
-    ldh a, (DIV)
-    ld ({LOG}), a
+    ldh a, (SB)
+    ld (hl+), a
 """
-    return MicroRom(program(source), 4, {LOG: b"\x10"})
+    return MicroRom(program(source), 3, {LOG: b"\x00\x5a\x5a\xff"})
 
 
 @micro
 def port_masks() -> MicroRom:
-    """Bits that no port has read 1, and ports that there are not read FF. Pan Docs, "Hardware Registers"."""
+    """Bits that no port has read 1, ports that there are not FF; IE keeps all. Pan Docs, "Hardware Registers"."""
     ports = (0x02, 0x03, 0x07, 0x08, 0x0E, 0x0F, 0x41, 0x4C, 0x4D, 0x4F, 0x51, 0x55, 0x68, 0x70, 0x7F)
     zeroed = "\n".join(f"ldh (0xff{port:02x}), a" for port in ports if port != 0x41)
     looks = "\n".join(f"ldh a, (0xff{port:02x})\n ld (hl+), a" for port in ports)
     source = (
-        f"{LCD_OFF}\n ld a, 0\n ldh (STAT), a\n ld a, 200\n ldh (LYC), a\n ld a, 0\n{zeroed}\n ld hl, {LOG}\n{looks}"
+        f"{LCD_OFF}\n ld a, 0\n ldh (STAT), a\n ld a, 200\n ldh (LYC), a\n ld a, 0\n{zeroed}\n ld hl, {LOG}\n{looks}\n"
+        "ld a, 0xe5\n ldh (IE), a\n ldh a, (IE)\n ld (hl+), a"
     )
-    want = bytes([0x7E, 0xFF, 0xF8, 0xFF, 0xFF, 0xE0, 0x80, *[0xFF] * 8])
+    want = bytes([0x7E, 0xFF, 0xF8, 0xFF, 0xFF, 0xE0, 0x80, *[0xFF] * 8, 0xE5])
     return MicroRom(program(source), 4, {LOG: want})
 
 
@@ -206,6 +250,44 @@ def sound_masks() -> MicroRom:
     clear = "\n".join(f"ldh (0xff{0x10 + i:02x}), a" for i in range(len(masks)))
     source = f"ld a, 0x80\n ldh (0xff26), a\n ld a, 0\n{clear}\n ld hl, {LOG}\n{looks}"
     return MicroRom(program(source), 3, {LOG: masks})
+
+
+@micro
+@alone
+def sound_off() -> MicroRom:
+    """As a DMG starts; NR52 off clears the registers below it, which then keep nothing, but waves. Pan Docs, "FF26"."""
+    looks = "".join(f"ldh a, (0xff{port:02x})\n ld (hl+), a\n" for port in (0x11, 0x12, 0x24, 0x25, 0x30))
+    source = f"""
+    ld a, 0xa5
+    ldh (0xff30), a
+    ld hl, {LOG}
+    {looks}
+    ld a, 0
+    ldh (0xff26), a
+    {looks}
+    ld a, 0xff
+    ldh (0xff12), a
+    ld a, 0x80
+    ldh (0xff26), a
+    {looks}
+"""
+    off = bytes([0x3F, 0, 0, 0, 0xA5])
+    return MicroRom(program(source), 3, {LOG: bytes([0xBF, 0xF3, 0x77, 0xF3, 0xA5]) + off + off})
+
+
+@micro
+@alone
+def mbc3_latch() -> MicroRom:
+    """All five registers of the clock are read as they were latched. Pan Docs, "MBC3"."""
+    work = Banks()
+    work.set(0x0000, 0x0A)
+    work.set(0x4000, 12)
+    work.set(0xA000, 0xC1)
+    work.set(0x6000, 0)
+    work.set(0x6000, 1)
+    work.set(0xA000, 0x00)
+    work.see(0xA000, 0xC1)
+    return work.rom(mapper=3, rom_banks=4, ram=0x8000, clock=True)
 
 
 @micro

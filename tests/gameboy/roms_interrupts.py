@@ -137,6 +137,7 @@ def interrupt_ie_push() -> MicroRom:
     nop
     jp done
 org 0
+    ld (0xc020), sp
     ld sp, 0xdff0
     ldh a, (IF)
     call record         ; 0xe4: the request stays

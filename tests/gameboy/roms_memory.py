@@ -1,7 +1,7 @@
 """Micro-ROMs of memory: OAM DMA from every region, the echo of WRAM, and bank switching with RAM and clock."""
 
 from tests.gameboy.assembler import finish
-from tests.gameboy.micro import LCD_OFF, LOG, MicroRom, micro, program
+from tests.gameboy.micro import LCD_OFF, LOG, MicroRom, alone, micro, program
 
 # Copied to HRAM at 0xff80: start a DMA from page A and wait 4 x 40 M-cycles and some.
 DMA_CODE = """
@@ -89,6 +89,69 @@ take_byte:
 {DMA_ROUTINE}"""
     image = program(source, mapper=5, rom_banks=4, ram=0x2000, data={0x3000: in_rom, 3 * 0x4000 + 0x1100: in_bank})
     return MicroRom(image, 8, {LOG: b"".join(sources)})
+
+
+@micro
+@alone
+def oam_dma_odd() -> MicroRom:
+    """DMA from VRAM while that is drawn from, from RAM that is switched off, and OAM written while DMA runs."""
+    take = "ld hl, 0xfe00\n ld de, {0}\n call take"
+    source = f"""
+    {LCD_OFF}
+    ld hl, 0x9200
+    ld a, 0x92
+    call fill
+    ld hl, 0xc800
+    ld a, 0xc8
+    call fill
+    {DMA_CODE}
+    ld a, 0x81
+    ldh (LCDC), a
+on: ldh a, (LY)
+    cp 20
+    jr nz, on
+    ld a, 0x92
+    call 0xff80         ; longer than a line
+    ld hl, here_off
+    push hl
+    jp lcd_off
+here_off:
+    {take.format(LOG)}
+    ld a, 0xa3
+    call 0xff80
+    {take.format(LOG + 160)}
+    ld hl, 0xfe02
+    ld b, 20
+    ld a, 0xc8
+    ldh (DMA), a
+run:
+    dec b
+    jr nz, run
+    ld (hl), 0x99       ; its byte has come already
+    ld a, 45
+    call 0xff80 + dma_wait - dma_code
+    {take.format(LOG + 320)}
+    jp done
+lcd_off:
+    ldh a, (LY)
+    cp 144
+    jr nz, lcd_off
+    ld a, 0
+    ldh (LCDC), a
+    ret
+take:
+    ld b, 160
+take_byte:
+    ld a, (hl+)
+    ld (de), a
+    inc de
+    dec b
+    jr nz, take_byte
+    ret
+{FILL}
+{DMA_ROUTINE}"""
+    want = _filled(0x92) + b"\xff" * 160 + _filled(0xC8)
+    return MicroRom(program(source, mapper=5, rom_banks=4, ram=0x2000), 8, {LOG: want})
 
 
 @micro
@@ -265,7 +328,7 @@ def _marks(banks: int) -> dict[int, bytes]:
     return {bank * 0x4000 + 0x3FF0: bank.to_bytes(2, "little") for bank in range(banks)}
 
 
-class _Banks:
+class Banks:
     """A program of writes to the mapper and looks at memory, with what each look must see."""
 
     def __init__(self) -> None:
@@ -290,7 +353,7 @@ class _Banks:
         return MicroRom(image, frames, {LOG: bytes(self.want)})
 
 
-def _ram(work: _Banks, enable: int = 0x0A) -> None:
+def _ram(work: Banks, enable: int = 0x0A) -> None:
     """RAM off reads FF and keeps nothing; on, it keeps."""
     work.set(0x0000, 0)
     work.set(0xA000, 0x12)
@@ -310,7 +373,7 @@ def _ram(work: _Banks, enable: int = 0x0A) -> None:
 @micro
 def mbc1_rom() -> MicroRom:
     """MBC1 with 128 banks: 5 + 2 bits, 0 read as 1 (so no 20, 40, 60), and mode 1, which moves 0000-3FFF too."""
-    work = _Banks()
+    work = Banks()
     for mode in (0, 1):
         work.set(0x6000, mode)
         for upper in range(4):
@@ -328,7 +391,7 @@ def mbc1_rom() -> MicroRom:
 @micro
 def mbc1_ram() -> MicroRom:
     """MBC1 with 4 RAM banks: enabled by xA, banked in mode 1 only; a small ROM's bank numbers wrap."""
-    work = _Banks()
+    work = Banks()
     _ram(work, 0x3A)
     work.set(0x6000, 1)
     for bank in range(4):
@@ -349,7 +412,7 @@ def mbc1_ram() -> MicroRom:
 @micro
 def mbc2() -> MicroRom:
     """MBC2: address bit 8 tells the bank register from the RAM switch; 512 half bytes, 16 times over A000-BFFF."""
-    work = _Banks()
+    work = Banks()
     for value in (0, 1, 2, 7, 15, 16, 0x23):
         work.set(0x2100, value)
         work.see_bank(value & 15 or 1)
@@ -358,6 +421,7 @@ def mbc2() -> MicroRom:
         work.set(0x2000, 9)  # bit 8 clear: the RAM switch
         work.see_bank(value & 15 or 1)
     work.set(0x0000, 0x0A)
+    work.see(0xA010, 0xF0)  # never written
     work.set(0xA000, 0x57)
     work.set(0xA1FF, 0x38)
     for base in range(0xA000, 0xC000, 0x600):
@@ -371,7 +435,7 @@ def mbc2() -> MicroRom:
 @micro
 def mbc3() -> MicroRom:
     """MBC3: 7 bits, 0 read as 1; 4 RAM banks."""
-    work = _Banks()
+    work = Banks()
     for value in (0, 1, 2, 0x1F, 0x20, 0x40, 0x60, 0x7F, 0x80, 0xA1):
         work.set(0x2000, value)
         work.see_bank(value & 0x7F or 1, 0)
@@ -385,7 +449,7 @@ def mbc3() -> MicroRom:
     return work.rom(mapper=3, rom_banks=128, ram=0x8000)
 
 
-def _latched(work: _Banks, wanted: dict[int, int]) -> None:
+def _latched(work: Banks, wanted: dict[int, int]) -> None:
     work.set(0x6000, 0)
     work.set(0x6000, 1)
     for register, want in wanted.items():
@@ -396,7 +460,7 @@ def _latched(work: _Banks, wanted: dict[int, int]) -> None:
 @micro
 def mbc3_clock() -> MicroRom:
     """The clock: halted, set to the last second of day 511, let run for two seconds; the day's carry; latches."""
-    work = _Banks()
+    work = Banks()
     work.set(0x0000, 0x0A)
     for register, value in ((12, 0x41), (8, 59), (9, 59), (10, 23), (11, 0xFF)):
         work.set(0x4000, register)
@@ -414,8 +478,42 @@ def mbc3_clock() -> MicroRom:
     work.set(0x4000, 3)
     work.set(0xA000, 0x77)
     work.see(0xA000, 0x77)
+    return _clock_rom(work, 285)
+
+
+@micro
+def mbc3_clock_odd() -> MicroRom:
+    """Halted, the clock stands; after 63 seconds come 0 and no minute; 1 latches after 0 only; RAM off hides it."""
+    work = Banks()
+    work.set(0x0000, 0x0A)
+    for register, value in ((12, 0x40), (8, 62), (9, 7)):
+        work.set(0x4000, register)
+        work.set(0xA000, value)
+    work.code.append("call seconds")
+    _latched(work, {8: 62, 9: 7})
+    work.set(0x4000, 9)
+    work.set(0xA000, 8)
+    work.set(0x6000, 1)
+    work.see(0xA000, 7)
+    _latched(work, {9: 8})
+    work.set(0x0000, 0)
+    work.see(0xA000, 0xFF)
+    work.set(0x0000, 0x0A)
+    work.set(0x4000, 12)
+    work.set(0xA000, 0)
+    work.code.append("call seconds")
+    _latched(work, {8: 0, 9: 8})
+    work.set(0x4000, 8)
+    for _ in range(2):  # writing the seconds begins one
+        work.set(0xA000, 20)
+        work.code.append("call part")
+    _latched(work, {8: 20, 9: 8})
+    return _clock_rom(work, 375)
+
+
+def _clock_rom(work: Banks, frames: int) -> MicroRom:
+    """The program, which may call `seconds`, 9 x 65536 x 16 T-cycles or 2.25 seconds, and `part`, half a second."""
     body = "\n".join(work.code)
-    # 9 x 65536 x 16 T-cycles: 2.25 seconds
     wait = """
 seconds:
     push bc
@@ -430,13 +528,17 @@ s2: dec c
     jr nz, s0
     pop bc
     ret
+part:
+    push bc
+    ld d, 2
+    jp s0
 """
     image = program(f"{LCD_OFF}\n{body}\n jp done\n{wait}", mapper=3, clock=True, rom_banks=4, ram=0x8000)
-    return MicroRom(image, 285, {LOG: bytes(work.want)})
+    return MicroRom(image, frames, {LOG: bytes(work.want)})
 
 
 def _mbc5(rom_banks: int) -> MicroRom:
-    work = _Banks()
+    work = Banks()
     for value in (0, 1, 2, 0x20, 0x3F, 0x40, 0xFF, 0x100, 0x101, 0x1AB, 0x1FF):
         work.set(0x2000, value & 0xFF)
         work.set(0x3000, value >> 8)
@@ -463,6 +565,16 @@ def mbc5() -> MicroRom:
 
 
 @micro
+def mbc30() -> MicroRom:
+    """An MBC3 of 256 banks takes all eight bits."""
+    work = Banks()
+    for value in (0, 1, 0x7F, 0x80, 0xA1, 0xFF):
+        work.set(0x2000, value)
+        work.see_bank(value or 1, 0)
+    return work.rom(mapper=3, rom_banks=256)
+
+
+@micro
 def mbc5_512() -> MicroRom:
     """MBC5 with all 512 banks: the ninth bit."""
     return _mbc5(512)
@@ -470,7 +582,7 @@ def mbc5_512() -> MicroRom:
 
 def banks_seen(cases: list[tuple[int, int, int]]) -> MicroRom:
     """An MBC1 of 64 banks in mode 0: (upper register, lower register, bank that must be seen)."""
-    work = _Banks()
+    work = Banks()
     for upper, lower, bank in cases:
         work.set(0x4000, upper)
         work.set(0x2000, lower)

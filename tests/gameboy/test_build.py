@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import pytest
 
 from armfold.shell.backends.gameboy import build
 from armfold.shell.backends.gameboy.build import NoCompilerError
+from tests.shell.commands import armfold_command
 
 SOURCE = '#include "answer.h"\n#ifndef SCALE\n#define SCALE 1\n#endif\nint answer(void) { return ANSWER * SCALE; }\n'
 
@@ -142,8 +144,54 @@ def test_a_cache_that_cannot_be_used_is_named(source: Path, monkeypatch: pytest.
 
 
 def test_the_cache_is_private(source: Path) -> None:
-    assert isinstance(build.compile_library("answer", [source]), ctypes.CDLL)
+    umask = os.umask(0)
+    try:
+        assert isinstance(build.compile_library("answer", [source]), ctypes.CDLL)
+    finally:
+        os.umask(umask)
     assert build.cache_folder().stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode & 0o022 for path in build.cache_folder().iterdir()] == [0]
+
+
+def test_what_others_may_have_written_is_not_run(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build.compile_library("answer", [source])
+    folder = build.cache_folder()
+    (library,) = folder.iterdir()
+    for path in (library, folder):
+        path.chmod(0o777)
+        with pytest.raises(
+            build.BuildError, match=rf"{path} can be written by anybody, .* set ARMFOLD_CACHE to a folder"
+        ):
+            build.compile_library("answer", [source])
+        path.chmod(0o755)
+    build.compile_library("answer", [source])
+    other = folder.stat().st_uid + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    monkeypatch.setattr(build, "_ROOT", -1)
+    with pytest.raises(build.BuildError, match=rf"{folder} belongs to another user, of number {other - 1}"):
+        build.compile_library("answer", [source])
+
+
+def test_what_a_killed_compiler_left_is_swept_away_after_a_day(source: Path) -> None:
+    left = [build.cache_folder() / name for name in (".answer.old", ".answer.new", ".other.old")]
+    for folder in left:
+        folder.mkdir(parents=True)
+        (folder / "half.so").touch()
+        if folder.suffix == ".old":
+            os.utime(folder, (0, 0))
+    build.compile_library("answer", [source])
+    assert [folder.exists() for folder in left] == [False, True, True]
+
+
+def test_the_command_says_in_a_line_that_it_cannot_be_compiled(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub = program(source.parent / "stub", '[ "$1" = --version ] && exit; echo "cpu.c:1: error: no header" >&2; exit 1')
+    monkeypatch.setenv("CC", str(stub))
+    assert armfold_command("pixels", "smoke", "--backend", "gameboy") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"armfold: error: compiling failed: cpu.c:1: error: no header the command was: .*\n", err)
 
 
 def test_a_digest_tells_where_its_parts_end() -> None:

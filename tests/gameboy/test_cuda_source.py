@@ -15,6 +15,7 @@ from tests.gameboy import roms_cpu, roms_interrupts, roms_memory, roms_ppu  # no
 from tests.gameboy.assembler import rom
 from tests.gameboy.fake_cuda import fake_driver
 from tests.gameboy.micro import MICRO
+from tests.gameboy.test_states import assert_missing_lanes_stay
 
 PLAIN = [*range(0xC0), 0xC6, 0xCE, 0xD6, 0xDE, 0xE6, 0xEE, 0xF6, 0xFE, 0xE2, 0xF2, 0xEA, 0xFA, 0xF3, 0xF8]
 OFTEN = [0xE0, 0xF0, 0xCB, 0xFB] * 6  # the ports, shifts and bits, EI
@@ -134,6 +135,11 @@ def test_the_cuda_entry_runs_every_micro_rom_as_the_cpu_entry_does(request: pyte
             cpus[name].step(actions)
             pretending.step(actions)
             assert_equal_states(pretending.state, cpus[name].state, f"{name}, step {step}")
+
+
+@pytest.mark.slow
+def test_the_cuda_entry_copies_no_lane_that_there_is_not(pretended: None) -> None:
+    assert_missing_lanes_stay(GameBoy("lantern", 1, layout="interleaved", draw="full").machine)
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 """GameBoy: what a step, a reset, a snapshot and a file promise, and what is refused. Lantern is played."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -15,6 +17,10 @@ from tests.gameboy.assembler import rom
 
 LANTERN = find_rom("lantern").data
 FAST: dict[str, Any] = {"threads": 1, "frames_per_step": 2}
+
+
+NO_INTEGERS = (torch.float32, torch.bool, torch.complex64)
+NO_LISTS = ([True, False], [0.5, 1.0], [0, 2**70], [[0, 1]], "ab", None, 1)
 
 
 def play(boy: GameBoy, steps: int, seed: int = 0) -> None:
@@ -60,6 +66,10 @@ def test_roms_refused(image: bytes, message: str) -> None:
 
 
 def test_names_of_roms(tmp_path: Path) -> None:
+    for no_rom in (None, 3):
+        with pytest.raises(TypeError, match=f"rom must be a file, its bytes, .* got {no_rom}"):
+            GameBoy(no_rom, 1)  # type: ignore[arg-type]
+    assert find_rom(bytearray(LANTERN)) == find_rom(find_rom("lantern"))
     assert shipped_roms() == ["lantern"]
     with pytest.raises(ValueError, match="lantern"):
         find_rom("lantren")
@@ -78,6 +88,11 @@ def test_names_of_roms(tmp_path: Path) -> None:
         ({"actions": ("a", "jump")}, "jump"),
         ({"actions": ()}, "actions must name at least one action"),
         ({"actions": "start"}, "actions must be a sequence of names, got the string 'start'"),
+        ({"actions": None}, "actions must be a sequence of names, got None"),
+        ({"actions": (1,)}, "actions must be names, got 1"),
+        ({"actions": ("noop+a",)}, r"unknown button in action 'noop\+a', 'noop': known are a, b, down, left, right"),
+        ({"draw": None}, "unknown draw 'None'"),
+        ({"layout": ""}, "unknown layout ''"),
         ({"frames_per_step": 2**31}, "frames_per_step must be at most 2147483647"),
         ({"draw": "hlaf"}, "half"),
         ({"layout": "rows"}, "layout"),
@@ -106,23 +121,39 @@ def test_cuda_is_absent() -> None:
 
 def test_actions_refused() -> None:
     boy = GameBoy(LANTERN, 2, **FAST)
-    for wrong in (torch.zeros(3, dtype=torch.int64), torch.zeros(2), torch.zeros(2, dtype=torch.bool)):
-        with pytest.raises(ShapeError, match=r"actions must be integers of shape \(2,\)"):
+    wrong: Any
+    for wrong in (
+        *(torch.zeros(2, dtype=dtype) for dtype in NO_INTEGERS),
+        torch.zeros(3, dtype=torch.int64),
+        *NO_LISTS,
+    ):
+        with pytest.raises(ShapeError, match=r"actions must be integers of shape \(2,\), got"):
             boy.step(wrong)
+        with pytest.raises(ShapeError, match=r"actions must be integers of shape \(2,\), got"):
+            step(boy.machine, boy.state, wrong)
     for value in (-1, 8):
         with pytest.raises(ValueError, match=rf"actions must lie in \[0, 8\), got {value}"):
             boy.step(torch.tensor([0, value]))
+        with pytest.raises(ValueError, match=rf"actions must lie in \[0, 8\), got {value}"):
+            step(boy.machine, boy.state, torch.tensor([0, value]))
     with pytest.raises(ShapeError, match=r"buttons must have dtype torch.uint8"):
         boy.step_buttons(torch.zeros(2, dtype=torch.int64))
     assert int(boy.register("pc")[0]) == 0  # nothing has run
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
-def test_any_integers(dtype: torch.dtype) -> None:
-    boys = [GameBoy(LANTERN, 2, **FAST) for _ in range(2)]
-    boys[0].step(torch.tensor([3, 1], dtype=dtype))
+@pytest.mark.parametrize(
+    "actions",
+    [
+        *(torch.tensor([3, 1], dtype=dtype) for dtype in (torch.uint8, torch.int32, torch.int64, torch.uint64)),
+        *([3, 1], (3, 1), np.array([3, 1], np.uint16), np.array([1, 3])[::-1]),
+    ],
+)
+def test_any_integers(actions: Any) -> None:
+    boys = [GameBoy(LANTERN, 2, **FAST) for _ in range(3)]
+    boys[0].step(actions)
     boys[1].step_buttons(torch.tensor([8, 1], dtype=torch.uint8))  # start; a
     assert_same(boys[0].state, boys[1].state)
+    assert_same(step(boys[2].machine, boys[2].state, actions), boys[0].state)
 
 
 def test_pure_step_is_the_step() -> None:
@@ -136,9 +167,6 @@ def test_pure_step_is_the_step() -> None:
     assert_same(before, kept)
     assert not {x.data_ptr() for x in after} & {x.data_ptr() for x in before if x.numel()}
     assert_same(step(boy.machine, before, torch.tensor([0, 9, 3, 9, 5, 9])[::2]), after)
-    for wrong in (actions.int(), actions[:2], actions.to("meta")):
-        with pytest.raises(ShapeError, match="actions must be int64"):
-            step(boy.machine, before, wrong)
 
 
 def test_lanes_are_alone() -> None:
@@ -231,6 +259,13 @@ def test_resets_refused() -> None:
             boy.reset(choice=choice)
     with pytest.raises(ShapeError, match="start must have at least one lane"):
         boy.reset(start=State(*(x[:0] for x in boy.state)))
+    for live in (boy.state, State(*(x[1:] for x in boy.state))):
+        with pytest.raises(ValueError, match=r"start must not be the live state, .* take a snapshot"):
+            boy.reset(start=live)
+    with pytest.raises(ShapeError, match=r"start must be .*gameboy.state.State, got builtins.tuple"):
+        boy.reset(start=tuple(boy.snapshot()))  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="mask must be a tensor, got list"):
+        boy.reset([True, False])  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match=r"start.cart_ram must be torch.int32 \(2, 0\)"):
         boy.reset(start=other.snapshot())
     with pytest.raises(ShapeError, match=r"state.registers must be"):
@@ -238,6 +273,9 @@ def test_resets_refused() -> None:
     for lanes in ([2], [-1], []):
         with pytest.raises(ValueError, match=re.escape(f"lanes must be some of [0, 2), got {lanes}")):
             boy.snapshot(lanes)
+    for mask in (torch.tensor([False, True]), torch.tensor([0.0, 1.0]), [False, True]):
+        with pytest.raises(ShapeError, match="lanes must be integers, got"):
+            boy.snapshot(mask)
 
 
 def test_files(tmp_path: Path) -> None:
@@ -245,6 +283,10 @@ def test_files(tmp_path: Path) -> None:
     play(boy, 50)
     path = tmp_path / "deep" / "lane.safetensors"
     boy.save_state(path, lane=2)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+    assert_same(boy.read_state(path), boy.snapshot([2]))
     again = GameBoy(LANTERN, 2, **FAST, draw="full")
     again.load_state(path, lanes=[1])
     assert_same(again.snapshot([1]), boy.snapshot([2]))
@@ -252,6 +294,13 @@ def test_files(tmp_path: Path) -> None:
     half = GameBoy(LANTERN, 1, **FAST)
     half.load_state(path)
     assert torch.equal(half.screen[0], boy.screen[2, ::2, ::2])
+    half.save_state(path)
+    again.load_state(path)  # doubled, until the next step draws it
+    assert torch.equal(again.screen[:, 1::2, 1::2], again.screen[:, ::2, ::2])
+    assert torch.equal(again.screen[0, ::2, ::2], half.screen[0])
+    for machines in (boy, again):
+        play(machines, 1)
+    assert torch.equal(again.screen[0], boy.screen[2])
 
 
 def test_files_refused(tmp_path: Path) -> None:
@@ -267,8 +316,15 @@ def test_files_refused(tmp_path: Path) -> None:
             machine.load_state(path)
         assert_same(boy.state, before)
 
+    with pytest.raises(ShapeError, match="lanes must be integers"):
+        boy.load_state(path, torch.tensor([True]))
+    with pytest.raises(ValueError, match=f"state {tmp_path} is not a file"):
+        boy.save_state(tmp_path)
     refuse("is of another ROM .'LANTERN'", GameBoy(rom("nop"), 1, **FAST))
-    refuse("has a picture of", GameBoy(LANTERN, 1, **FAST, draw="full"))
+    undrawn = GameBoy(LANTERN, 1, **FAST, draw="none")
+    undrawn.save_state(tmp_path / "undrawn")
+    with pytest.raises(ValueError, match=r"has a picture of \(0, 0\), and one of \(72, 80\) is wanted"):
+        boy.load_state(tmp_path / "undrawn")
     safetensors.torch.save_file(tensors, path, {**facts, "version": "0"})
     refuse("of another version of armfold")
     safetensors.torch.save_file({"x": torch.zeros(1)}, path, facts)
@@ -276,7 +332,9 @@ def test_files_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file(tensors | {"vram": torch.zeros(1)}, path, facts)
     refuse("vram must be torch.int32")
     safetensors.torch.save_file(tensors, path)
-    refuse("is not a state of a Game Boy")
+    refuse("is not an armfold Game Boy state, but 'something else'")
+    safetensors.torch.save_file(tensors, path, facts | {"format": "armfold PyBoy state"})
+    refuse("is not an armfold Game Boy state, but 'armfold PyBoy state'")
     path.write_bytes(b"nonsense")
     refuse("cannot be read")
     path.unlink()
@@ -348,7 +406,8 @@ def test_a_frame_that_ends_as_the_screen_is_switched_on_is_white() -> None:
 
 
 def test_a_closed_one_says_so() -> None:
-    boy = GameBoy(LANTERN, 1, **FAST)
+    with GameBoy(LANTERN, 1, **FAST) as boy:
+        boy.render()
     boy.close()
     for ask in (lambda: boy.step(torch.zeros(1, dtype=torch.int64)), boy.render, boy.reset, lambda: boy.read_memory(0)):
         with pytest.raises(ValueError, match="this GameBoy is closed"):
@@ -395,8 +454,17 @@ def test_reading_memory() -> None:
     out = torch.zeros(2, 3, dtype=torch.uint8)
     assert boy.read_memory(0xC0A0, 3, out=out) is out
     assert torch.equal(out, whole[:, 0xC0A0:0xC0A3])
-    with pytest.raises(ValueError, match=r"address must be in \[0, 0xffff\] for 1 bytes, got 65536"):
-        boy.read_memory(0x10000)
+    assert torch.equal(boy.read_memory(np.uint16(0xC0A0), np.int64(3)), out)
+    for asked, message in (
+        ((0x10000,), r"address must be in \[0, 0xffff\] for 1 bytes, got 65536"),
+        ((0xFFFF, 2), r"address must be in \[0, 0xfffe\] for 2 bytes, got 65535"),
+        ((0, 0x10001), "length must be an integer >= 1 and <= 65536, got 65537"),
+        (("pc",), "address must be an integer, got 'pc'"),
+        ((True,), "address must be an integer, got True"),
+        ((0, 1.5), "length must be an integer, got 1.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            boy.read_memory(*asked)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="out must be uint8, contiguous"):
         boy.read_memory(0, 2, out=out)
     with pytest.raises(ValueError, match="program_counter"):

@@ -1,6 +1,12 @@
 """PyBoy with GameBoy's face, against GameBoy, and its own promises: resets, states, faults, workers."""
 
+import multiprocessing
+import os
 import re
+import signal
+import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +15,9 @@ import pytest
 import torch
 
 from armfold.core.check import ShapeError
-from armfold.shell.backends.gameboy import ACTIONS, GameBoy
+from armfold.shell import backends
+from armfold.shell.backends import pyboy, pyboy_lanes
+from armfold.shell.backends.gameboy import ACTIONS, BuildError, GameBoy
 from armfold.shell.backends.pyboy import PyBoyBackend
 from tests.gameboy.micro import program
 from tests.gameboy.roms import MICRO
@@ -108,12 +116,17 @@ def test_state_files(make: Make, tmp_path: Path) -> None:
     backend.load_state(tmp_path / "lane.state", [0])
     assert torch.equal(backend.read_memory(0xC000, 0x200)[0], memory)
     assert int(backend.register("pc")[1]) == 0
-    with pytest.raises(ValueError, match=r"is of another rom"):
+    assert torch.equal(backend.read_state(tmp_path / "lane.state").data, backend.snapshot([0]).data)
+    assert make(draw="full").read_state(tmp_path / "lane.state").screen.shape == (1, 144, 160)
+    with pytest.raises(ValueError, match=r"is of another ROM \('MICRO', sha256"):
         make(MICRO["serial"]().image).load_state(tmp_path / "lane.state")
     with pytest.raises(ValueError, match="is not a file"):
         backend.load_state(tmp_path / "none.state")
     (tmp_path / "text.state").write_text("hello")
     with pytest.raises(ValueError, match="cannot be read"):
+        backend.load_state(tmp_path / "text.state")
+    GameBoy(MICRO["joypad"]().image, 1).save_state(tmp_path / "text.state")
+    with pytest.raises(ValueError, match="is not an armfold PyBoy state, but 'armfold Game Boy state'"):
         backend.load_state(tmp_path / "text.state")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lane.state", "text.state"]  # nothing beside them
 
@@ -159,6 +172,8 @@ loop:
         ({"draw": "quarter"}, "quarter"),
         ({"actions": ("jump",)}, "jump"),
         ({"actions": ()}, "actions must name at least one action"),
+        ({"actions": "start"}, "actions must be a sequence of names, got the string 'start'"),
+        ({"frames_per_step": 2**31}, "frames_per_step must be at most 2147483647"),
         ({"rom": b"no"}, "is not a Game Boy ROM"),
     ],
 )
@@ -172,8 +187,10 @@ def test_bad_calls(make: Make) -> None:
     backend = make(num_envs=2, draw="none")
     with pytest.raises(ShapeError, match="actions"):
         backend.step(_actions(0))
-    with pytest.raises(ShapeError, match="actions"):
-        backend.step(torch.zeros(2))
+    for dtype in (torch.float32, torch.bool, torch.complex64):
+        with pytest.raises(ShapeError, match="actions must be integers"):
+            backend.step(torch.zeros(2, dtype=dtype))
+    backend.step([0, 1])
     with pytest.raises(ValueError, match=r"actions must lie in \[0, 8\), got 8"):
         backend.step(_actions(0, 8))
     with pytest.raises(ShapeError, match="buttons"):
@@ -188,6 +205,12 @@ def test_bad_calls(make: Make) -> None:
         backend.restore(backend.snapshot([0]))
     with pytest.raises(ValueError, match="lanes"):
         backend.snapshot([2])
+    with pytest.raises(ShapeError, match="lanes must be integers"):
+        backend.snapshot(torch.tensor([True, False]))
+    with pytest.raises(ShapeError, match=r"start must be .*pyboy.State, got .*gameboy.state.State"):
+        backend.reset(start=GameBoy(backend.rom, 1).snapshot())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="rom must be a file"):
+        PyBoyBackend(None, 1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="address"):
         backend.read_memory(0xFFFF, 2)
     with pytest.raises(ShapeError, match="out"):
@@ -216,3 +239,84 @@ def test_a_worker_that_dies_is_told_of(make: Make) -> None:
     backend._boys._workers[1].process.kill()  # type: ignore[union-attr]
     with pytest.raises(RuntimeError, match="worker 1 of the PyBoys has died"):
         backend.step(_actions(0, 0))
+
+
+def test_a_closed_one_says_so(make: Make) -> None:
+    with make() as backend:
+        backend.render()
+    backend.close()
+    for ask in (lambda: backend.step(_actions(0)), backend.render, backend.reset, lambda: backend.read_memory(0)):
+        with pytest.raises(ValueError, match="this PyBoyBackend is closed"):
+            ask()
+
+
+@pytest.mark.slow
+def test_a_ctrl_c_in_a_step_ends_the_workers(make: Make) -> None:
+    """Their answers to it would else be taken for those of later calls."""
+    backend = make(num_envs=2, workers=2, frames_per_step=100_000)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            backend.step(_actions(0, 0))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    for ask in (lambda: backend.step(_actions(0, 0)), lambda: backend.read_memory(0)):
+        with pytest.raises(RuntimeError, match=r"these PyBoys have ended \(KeyboardInterrupt .*: make others"):
+            ask()
+
+
+@pytest.mark.slow
+def test_workers_do_not_meet_a_ctrl_c_even_while_they_begin() -> None:
+    context = torch.multiprocessing.get_context("spawn")
+    with pyboy._later_interrupts():
+        process = context.Process(target=time.sleep, args=(0.1,), daemon=True)
+        process.start()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_a_worker_without_an_owner_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    ours, theirs = multiprocessing.Pipe()
+    ours.close()
+    settings = pyboy_lanes.Settings(MICRO["serial"]().image, 1, 1, "none")
+    buffers = (torch.zeros(1, 0, 0, dtype=torch.uint8), torch.zeros(1, dtype=torch.bool), torch.zeros(1))
+    pyboy_lanes.serve(theirs, settings, *buffers, slice(0, 1))
+
+
+@pytest.fixture
+def no_gameboy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GameBoy that cannot be compiled."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise BuildError("compiling failed: no header")
+
+    monkeypatch.setattr(backends, "GameBoy", fail)
+
+
+@pytest.mark.usefixtures("no_gameboy")
+def test_pyboy_plays_where_gameboy_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said once, and threads become workers."""
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(backends, "PyBoyBackend", lambda *_, **settings: made.append(settings))
+    speed: list[dict[str, Any]] = [{"threads": 3, "layout": "contiguous"}, {"threads": 1}, {"threads": None}, {}]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for settings in speed:
+            backends.open_backend("lantern", 4, draw="full", **settings)
+    assert made == [{"draw": "full", "workers": 3}, *[{"draw": "full"}] * 3]
+    assert [str(warning.message) for warning in told] == [
+        "compiling failed: no header; PyBoy plays instead, many times slower"
+    ]
+    with pytest.raises(BuildError, match=r"compiling failed: no header$"):
+        backends.open_backend("lantern", 4, backend="gameboy")
+
+
+@pytest.mark.usefixtures("no_gameboy")
+def test_without_either_both_ways_out_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyboy", None)
+    with pytest.raises(BuildError, match=r"no header; or `pip install 'armfold\[pyboy\]'`: PyBoy needs no compiler"):
+        backends.open_backend("lantern", 1)

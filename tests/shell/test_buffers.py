@@ -1,6 +1,7 @@
 """How lanes lie in memory, and that a compiled step asks for no memory."""
 
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from armfold.core.envs import bernoulli, contextual
 from armfold.core.types import Bandit, BanditEnv
 from armfold.shell.buffers import LANES, Layout, choose_layout, write
 from armfold.shell.compiled import advance, bind, choose, init_tally, tensor_tunables
+from armfold.shell.scratch import Reusing
 from tests.purity import same_bits
 from tests.shell.helpers import allocations, labelled, learner, world
 
@@ -195,6 +197,44 @@ def test_temporaries_of_matrices_are_the_same_in_every_step(make: Any, tmp_path:
     with capsys.disabled():
         print(f"\n{make.__name__}, 1024 lanes: {len(steps[0])} temporaries, {sum(steps[0])} bytes a step")
     assert all(taken == steps[0] for taken in steps)
+
+
+def _double(x: Tensor, y: Tensor) -> None:
+    y.copy_(2 * x)
+
+
+@pytest.mark.slow
+def test_threads_that_take_their_first_steps_together_keep_their_own_programs() -> None:
+    """The second thread's first call is over before the first one has taken over the program that it ran."""
+    reusing = Reusing(_double)
+    pairs = [(torch.full((8,), value), torch.zeros(8)) for value in (1.0, 2.0)]
+    reusing(pairs[0][0], pairs[0][1].clone())  # compiled, before anybody looks at the order
+    calls, compiled = [reusing.bind(*pair) for pair in pairs], reusing.compiled
+    ran, over = [threading.Event() for _ in pairs], threading.Event()
+
+    def run(x: Tensor, y: Tensor) -> None:
+        second = x is pairs[1][0]
+        assert not second or ran[0].wait(60)
+        compiled(x, y)
+        ran[second].set()
+        assert (over if second else ran[1]).wait(60)
+
+    def work(index: int) -> None:
+        calls[index]()
+        over.set()
+
+    reusing.compiled = run
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reusing.compiled = None  # type: ignore[assignment]  # from now on each has its program
+    for (x, y), call in zip(pairs, calls, strict=True):
+        for _, other in pairs:
+            other.zero_()
+        call()
+        assert torch.equal(y, 2 * x)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import re
 import shutil
 import struct
@@ -776,3 +777,18 @@ def test_a_table_that_cannot_be_written_is_refused_before_the_run(
     check_refused(capsys, armfold_command("bandit", *SMALL, "--algos", "ucb1", "--out", "run", "--csv", csv), pattern)
     assert files(place) == {"file": b"kept"}
     assert not (place / "run").exists()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["bandit", "--help"]])
+@pytest.mark.parametrize("buffering", [-1, 1])
+def test_a_reader_that_has_gone_is_no_error(
+    words: list[str], buffering: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of `armfold list | head -1`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "w", buffering) as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert cli.main(words) == 1
+        monkeypatch.undo()
+    assert capsys.readouterr().err == ""

@@ -14,8 +14,10 @@ import struct
 import subprocess
 import termios
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,16 +26,18 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 
 from armfold.core import random
-from armfold.shell import cli_pixels_play, cli_pixels_record, cli_pixels_smoke
-from armfold.shell.backends.gameboy import GameBoy
+from armfold.shell import backends, cli_pixels_bench, cli_pixels_play, cli_pixels_record, cli_pixels_smoke
+from armfold.shell.backends.gameboy import BuildError, GameBoy
 from armfold.shell.backends.gameboy.rom import SHIPPED
 from armfold.shell.envs.pixels import GoalEnv, TaskEnv
 from armfold.shell.envs.reset_cache import load_starts
-from armfold.shell.run.pixels import Play, Timing, make_agent
+from armfold.shell.run import pixels
+from armfold.shell.run.pixels import MachineSettings, Play, Timing, make_agent, open_machines
 from armfold.shell.store.goals import load_goal
 from armfold.shell.view.pixels import tile
 from tests.shell.commands import SCRIPT, armfold_command, check_refused, check_refused_untouched
 from tests.shell.helpers import files
+from tests.shell.test_pixels_bench import illegal_rom
 from tests.shell.test_pixels_view import shades
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -238,6 +242,37 @@ def test_smoke_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "GoalEnv stack_k=2: step 0: rewards are [" in capsys.readouterr().out
 
 
+def test_smoke_tells_of_the_steps_that_it_took(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = TaskEnv.step
+    monkeypatch.setattr(TaskEnv, "step", lambda env, action: [*(x := step(env, action))[:1], x[1] / 0, *x[2:]])
+    assert smoke("--stack-k", 1, "--compile", "off", "--quiet") == 1
+    assert capsys.readouterr().out.count("(1 steps of 2 lanes, 0 episodes ended)\n") == 2, "no time to speak of"
+
+
+def test_smoke_tells_the_speed_of_a_step_that_compiles_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ticks = itertools.accumulate(itertools.cycle((0, 9, 0, 9, 0, 9, 0, 1, 0, 500, 0, 1)))
+    monkeypatch.setattr(cli_pixels_smoke, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    assert smoke("--stack-k", 1, "--compile", "off") == 0
+    assert capsys.readouterr().out.count(", 2 env-steps/s, ") == 2
+
+
+@pytest.mark.parametrize(("count", "fault"), [(0, "ok"), (8, "8 allocations in 4 steps")])
+def test_smoke_says_that_nothing_is_allocated_where_it_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], count: int, fault: str
+) -> None:
+    bind = TaskEnv._bind
+    monkeypatch.setattr(TaskEnv, "_bind", lambda env, *x: (bind(env, *x), setattr(env, "compiled", True))[0])
+    monkeypatch.setattr(cli_pixels_smoke, "_allocations", lambda env, work: count)
+    assert smoke("--stack-k", 1, "--compile", "off") == (count > 0)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(f"stack_k=1: {fault} (6 steps of 2 lanes, " in line for line in lines)
+    assert [line.endswith(", allocates nothing)") for line in lines] == [not count] * 2
+
+
 @pytest.mark.slow
 def test_smoke_counts_allocations(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     assert armfold_command("pixels", "goal", "--out", "win", "--start-at", 30, "--quiet") == 0
@@ -249,6 +284,105 @@ def test_smoke_counts_allocations(place: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(TaskEnv, "step", lambda env, action: (action + 1, step(env, action))[1])
     assert smoke("--stack-k", 1) == 1
     assert "allocations in 4 steps" in capfd.readouterr().out
+
+
+def test_smoke_hands_on_every_knob(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """And statistics allocate: there is nothing to count."""
+    given: dict[str, Any] = {}
+    make, bind = GoalEnv.__init__, TaskEnv._bind
+    monkeypatch.setattr(GoalEnv, "__init__", lambda env, *a, **k: (given.update(k), make(env, *a, **k))[1])
+    monkeypatch.setattr(TaskEnv, "_bind", lambda env, *x: (bind(env, *x), setattr(env, "compiled", True))[0])
+    words = ("--info-mode", "stats", "--skip-reset-if-empty", "--no-final-obs", "--tau", 0.2, "--k", 2)
+    paid = ("--alpha", 3, "--step-penalty", -1, "--goal-reward", 5)
+    assert smoke("--stack-k", 1, "--compile", "off", *words, *paid) == 0
+    assert "statistics allocate" in capsys.readouterr().out
+    assert given.pop("starts") is None
+    wanted = {"info_mode": "stats", "skip_reset_if_empty": True, "final_obs": False, "compile": "off", "stack_k": 1}
+    rewards = {"alpha": 3, "step_penalty": -1, "goal_reward": 5}
+    assert given == {**wanted, **rewards, "tau": 0.2, "k": 2, "max_steps": 4}
+
+
+# What stands still
+
+
+def test_a_game_that_stands_still_is_told_of(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rom, told = ("--rom", illegal_rom(place), "--quiet"), "of 2 lanes met an illegal opcode and stood still"
+    assert smoke("--stack-k", 1, "--compile", "off", *rom) == 1
+    assert capsys.readouterr().out.count(f": 2 {told} (6 steps of 2 lanes, ") == 2
+    words = ("--agent", "noop", "--steps", 2, "--threads", 1)
+    assert armfold_command("pixels", "record", *words, "--num-envs", 2, "--out", "a.png", *rom) == 0
+    assert f"2 {told}" in " ".join(capsys.readouterr().err.split())
+    assert armfold_command("pixels", "play", *words, "--frames", *rom) == 0
+    assert "1 of 1 lanes met an illegal opcode" in " ".join(capsys.readouterr().err.split())
+    refused = armfold_command("pixels", "goal", "--agent", "noop", "--at", 2, "--out", "new", *rom)
+    check_refused(capsys, refused, r"at 2 is no screen to reach: 1 of 1 lanes met an illegal opcode")
+    assert not (place / "new").exists()
+
+
+def test_that_pyboy_plays_is_told_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However many machines are made, without a place in the code, and with --quiet as well."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise BuildError("no compiler of ours")
+
+    monkeypatch.setattr(backends, "PyBoyBackend", GameBoy)
+    monkeypatch.setattr(backends, "GameBoy", fail)
+    monkeypatch.setattr(backends, "find_pyboy", lambda: None)
+    warnings.simplefilter("always", RuntimeWarning)  # as PyBoy leaves it
+    assert smoke("--stack-k", 1, "--compile", "off", "--quiet") == 0
+    err = " ".join(capsys.readouterr().err.split())
+    assert err == "WARNING no compiler of ours; PyBoy plays instead, many times slower"
+
+
+@pytest.mark.parametrize(
+    ("backend", "threads", "given"),
+    [
+        ("gameboy", None, {"threads": None}),
+        ("auto", 2, {"threads": 2}),
+        ("pyboy", None, {}),
+        ("pyboy", 1, {}),
+        ("pyboy", 3, {"workers": 3}),
+    ],
+)
+def test_threads_mean_the_same_everywhere(
+    monkeypatch: pytest.MonkeyPatch, backend: Any, threads: int | None, given: dict[str, int | None]
+) -> None:
+    monkeypatch.setattr(pixels, "open_backend", lambda *a, **knobs: knobs)
+    knobs: Any = open_machines(MachineSettings(backend=backend, threads=threads), 1)
+    assert {name: knobs[name] for name in ("threads", "workers") if name in knobs} == given
+
+
+def test_threads_are_not_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "find_device", torch.device)
+    with pytest.raises(ValueError, match=r"--threads would change nothing: the device is cuda:1, a GPU"):
+        open_machines(MachineSettings(device="cuda:1", threads=2), 1)
+
+
+# Closing
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, ("record", "--out", "a.png", "--steps", 1, *ONE)),
+        (2, ("record", "--out", "a.png", "--agent", "nobody", *ONE)),
+        (0, ("goal", "--out", "a", "--at", 1, *ONE)),
+        (2, ("goal", "--out", "a", "--at", 99, *ONE)),
+        (0, ("play", "--agent", "noop", "--frames", "--steps", 1, *ONE)),
+        (2, ("play", "--agent", "noop", "--state", "none", *ONE)),
+        (0, ("smoke", "--compile", "off", "--steps", 1, "--num-envs", 1, *ONE)),
+        (2, ("smoke", "--goal", "none", *ONE)),
+    ],
+)
+def test_all_machines_are_closed(code: int, words: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, closed, make, close = [], [], GameBoy.__init__, GameBoy.close
+    monkeypatch.setattr(GameBoy, "__init__", lambda self, *a, **k: (make(self, *a, **k), opened.append(self))[0])
+    monkeypatch.setattr(GameBoy, "close", lambda self: (closed.append(self), close(self))[1])
+    assert armfold_command("pixels", *words) == code
+    assert {*map(id, opened)} == {*map(id, closed)}
+    assert opened
 
 
 # In the terminal
@@ -419,6 +553,8 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "tau": ((*GOAL, "--tau", 0), r"tau .*0"),
     "k": ((*GOAL, "--k", 0), r"\bk .*0"),
     "stack_k": (("smoke", "--stack-k", 0), r"stack_k .*0"),
+    "smoke's alpha": (("smoke", "--alpha", "nan"), r"alpha .*nan"),
+    "smoke's tau": (("smoke", "--tau", 2), r"tau .*2"),
     "goal that is not there": (("smoke", "--goal", "none"), r"goal 'none' is not there"),
     "goal that is none": (("smoke", "--goal", "full/notes.txt"), r"goal 'full/notes\.txt' cannot be read"),
     "no terminal": (("play",), r"play needs a terminal.*--frames"),
@@ -459,6 +595,7 @@ OPTIONS = {
     "record": cli_pixels_record._RecordOptions,
     "goal": cli_pixels_record._GoalOptions,
     "smoke": cli_pixels_smoke._SmokeOptions,
+    "bench": cli_pixels_bench._BenchOptions,
 }
 
 
@@ -473,6 +610,6 @@ def test_help_names_every_option(action: str, capsys: pytest.CaptureFixture[str]
 def test_usage_names_every_action(capsys: pytest.CaptureFixture[str]) -> None:
     assert armfold_command("pixels", "--help") == 0
     out = capsys.readouterr().out
-    assert all(re.search(rf"^  {action} +[A-Z]", out, re.MULTILINE) for action in (*OPTIONS, "bench"))
+    assert all(re.search(rf"^  {action} +[A-Z]", out, re.MULTILINE) for action in OPTIONS)
     assert armfold_command("pixels") == 2
     assert capsys.readouterr().out == out

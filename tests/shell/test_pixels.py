@@ -15,7 +15,7 @@ from armfold.core import random
 from armfold.core.check import ShapeError
 from armfold.core.pixels import FullInfo, StatsInfo, choose_start, downsample, goal_distance
 from armfold.shell.envs.pixels import GoalEnv, MemoryReward, PixelsEnv, TaskEnv
-from armfold.shell.envs.reset_cache import ResetCache, capture, join_starts, load_starts
+from armfold.shell.envs.reset_cache import ResetCache, join_starts, load_starts
 from tests.purity import same_bits
 from tests.shell.helpers import allocations
 from tests.shell.toy import BREAK, LAST, LEFT, REST, RIGHT, State, Toy, bar
@@ -239,6 +239,37 @@ def test_without_autoreset_what_ended_stays() -> None:
     assert env.state.steps.tolist() == [0] * N
 
 
+def test_without_autoreset_lanes_stay_as_they_ended() -> None:
+    """At the goal, cut off, or stopped, whatever comes then: they are paid once, until they are started again; also on
+    from a snapshot."""
+    env = goal_env(4, autoreset=False, max_steps=3, goal=bar(3), starts=starts(3), k=1)
+    env.reset(keys(4))
+    for actions, done, cut, paid in (
+        ((REST, RIGHT, RIGHT, RIGHT), (1, 0, 0, 0), (0, 0, 0, 0), (1, 1, 1, 1)),
+        ((RIGHT, RIGHT, BREAK, LEFT), (1, 0, 0, 1), (0, 0, 1, 0), (0, 1, 1, 1)),
+        ((RIGHT, RIGHT, RIGHT, RIGHT), (1, 0, 0, 1), (0, 1, 1, 0), (0, 1, 0, 0)),
+        ((LEFT, LEFT, LEFT, LEFT), (1, 0, 0, 1), (0, 1, 1, 0), (0, 0, 0, 0)),
+    ):
+        obs, reward, *ends, info = env.step(torch.tensor(actions))
+        assert [x.int().tolist() for x in (*ends, reward != 0)] == [list(x) for x in (done, cut, paid)]
+        assert info.metrics.reset_mask.tolist() == (ends[0] | ends[1]).tolist()
+        env.restore(env.snapshot())
+    assert torch.equal(obs[0, -1], bar(4)), "the machine goes on"
+    env.restart(torch.tensor([True, False, True, False]))
+    _, reward, *ends, _ = env.step(torch.full((4,), REST))
+    assert reward.tolist() == pytest.approx([9.99, 0, 9.99, 0])
+    assert [x.int().tolist() for x in ends] == [[1, 0, 1, 1], [0, 1, 0, 0]]
+
+
+def test_the_goal_is_a_copy() -> None:
+    """It may be a live screen, which would then always be the goal."""
+    live = bar(GOAL)
+    env = goal_env(goal=live)
+    live.zero_()
+    env.reset(keys())
+    assert torch.equal(env.step(plays(1)[0])[4].metrics.dist, goal_distance(env.pixels, bar(GOAL)))
+
+
 def test_what_a_step_returned_outlives_one_more_step() -> None:
     env = goal_env()
     env.reset(keys())
@@ -280,13 +311,17 @@ def test_memory_pays() -> None:
     ]
     for env in made:
         env.reset(keys())
+    weights = torch.arange(N) / 2
+    made.append(PixelsEnv(toy(), reward=MemoryReward(0, 2, weights), max_steps=4, compile="off"))
+    made[-1].reset(keys())
     for t, action in enumerate(plays(13)):
         before = made[0].backend.state.place.clone()
-        change, late, nothing = (env.step(action)[1] for env in made)
+        change, late, nothing, weighed = (env.step(action)[1] for env in made)
         after = before + torch.tensor([-1, 1, 0])[action]
         assert change.tolist() == ((after.clamp(min=0) - before) / 2).tolist()
         assert late.tolist() == [float(t % 4 >= 2)] * N
         assert nothing.tolist() == [0] * N
+        assert weighed.tolist() == (2 * change * weights).tolist()
 
 
 def test_what_is_told() -> None:
@@ -320,8 +355,9 @@ def test_starts_from_play_and_from_files(tmp_path: Path) -> None:
         toy.save_state(tmp_path / f"{lane}.state", lane)
     loaded = load_starts(toy, [tmp_path / "2.state", tmp_path / "0.state"])
     assert equal(toy.snapshot(), before)
-    assert equal(loaded, capture(toy, [2, 0]))
-    assert equal(join_starts([capture(toy, 2), capture(toy)]), loaded)
+    assert equal(loaded, toy.snapshot([2, 0]))
+    assert equal(join_starts([toy.snapshot([2]), toy.snapshot([0])]), loaded)
+    assert equal(load_starts(toy, str(tmp_path / "0.state")), toy.snapshot([0]))
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -373,6 +409,18 @@ def test_compiled_steps_towards_a_goal_allocate_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("draw", ["half", "full"])
+def test_compiled_steps_for_nothing_allocate_nothing(draw: str, tmp_path: Path) -> None:
+    """Where no memory is watched; and of screens that are halved."""
+    eager, env = (PixelsEnv(Toy(num_envs=N, draw=draw), max_steps=4, compile=mode) for mode in ("off", "on"))
+    actions = plays(2 * LIMIT)
+    assert equal(*(each.reset(keys())[0] for each in (env, eager)))
+    for action in actions:
+        assert equal(*(without_final(each.step(action)) for each in (env, eager)))
+    assert allocations(lambda: [env.step(action) for action in actions], tmp_path) == []
+
+
+@pytest.mark.slow
 def test_compiled_steps_for_a_number_allocate_nothing(tmp_path: Path) -> None:
     check_compiled(number_env, tmp_path)
 
@@ -389,6 +437,14 @@ def test_compiled_steps_for_a_number_allocate_nothing(tmp_path: Path) -> None:
         ({"goal": torch.full((72, 80), 4, dtype=torch.uint8)}, ValueError, r"goal must lie in \[0, 3\], got 4"),
         ({"tau": 0.0}, ValueError, r"tau .*\(0.0, 1.0\], got 0.0"),
         ({"tau": 1.5}, ValueError, "tau .*1.5"),
+        ({"tau": torch.tensor([0.1, 0.1, 2.0, 0.1, 0.1])}, ValueError, r"tau .*\(0.0, 1.0\], got 2.0"),
+        ({"tau": torch.tensor(0.0)}, ValueError, r"tau .*\(0.0, 1.0\], got 0.0"),
+        ({"alpha": torch.full((N,), torch.nan)}, ValueError, "alpha must be finite .*nan"),
+        ({"goal_reward": torch.full((N,), -torch.inf)}, ValueError, "goal_reward must be finite .*-inf"),
+        ({"step_penalty": torch.zeros(N - 1)}, ShapeError, r"step_penalty must have shape \(5,\), got \(4,\)"),
+        ({"goal": None}, TypeError, "goal must be a tensor, got NoneType"),
+        ({"goal": bar(1).numpy()}, TypeError, "goal must be a tensor, got ndarray"),
+        ({"info_mode": None}, ValueError, "unknown info_mode 'None'"),
         ({"k": 0}, ValueError, "k must be an integer >= 1, got 0"),
         ({"alpha": float("inf")}, ValueError, "alpha .*inf"),
         ({"stack_k": 0}, ValueError, "stack_k must be an integer >= 1, got 0"),
@@ -411,9 +467,17 @@ def test_other_bad_input_is_refused() -> None:
     toy.draw = "none"
     with pytest.raises(ValueError, match=r"draw must be 'half' or 'full' .*'none'"):
         PixelsEnv(toy)
-    for bad, complaint in ((MemoryReward(-1), "address .*-1"), (MemoryReward(0, 8), "length must be at most 7 .*8")):
+    for bad, complaint in (
+        (MemoryReward(-1), "address .*-1"),
+        (MemoryReward(0, 8), "length must be at most 7 .*8"),
+        (MemoryReward(0, weight=torch.inf), "reward.weight must be finite .*inf"),
+        (MemoryReward(0, weight=torch.tensor([torch.nan])), "reward.weight must be finite .*nan"),
+        (MemoryReward(0, weight=torch.ones(2)), r"weight must have shape \(1,\), got \(2,\)"),
+    ):
         with pytest.raises(ValueError, match=complaint):
             PixelsEnv(Toy(), reward=bad)
+    with pytest.raises(TypeError, match=r"reward must be a MemoryReward or None, got \(0, 1\)"):
+        PixelsEnv(Toy(), reward=(0, 1))  # type: ignore[arg-type]
     env = goal_env()
     for use in (lambda: env.step(plays(1)[0]), env.snapshot, lambda: env.restart(torch.ones(N) > 0), lambda: env.state):
         with pytest.raises(ValueError, match="call reset"):
@@ -432,12 +496,28 @@ def test_other_bad_input_is_refused() -> None:
         goal_env(stack_k=2).restore(before)
     with pytest.raises(ShapeError, match=r"snapshot.lanes must be a Lanes"):
         number_env().restore(before)
-    with pytest.raises(ShapeError, match=r"what reward.function gives must have shape \(5,\), got \(5, 2\)"):
+    env.step(plays(1)[0])
+    after = env.snapshot()
+    for wrong, complaint in (
+        (before._replace(obs=before.obs.int()), "snapshot.obs must be uint8 .*int32"),
+        (
+            before._replace(lanes=before.lanes._replace(episode=before.lanes.episode[:1])),
+            r"snapshot.lanes must have torch.int64 \(5,\) .* got torch.int64 \(1,\)",
+        ),
+        (
+            before._replace(lanes=before.lanes._replace(rng=before.lanes.rng.int())),
+            "snapshot.lanes must have torch.int64 .* got torch.int32",
+        ),
+    ):
+        with pytest.raises(ShapeError, match=complaint):
+            env.restore(wrong)
+        assert equal(env.snapshot(), after)
+    with pytest.raises(TypeError, match="snapshot must be a Snapshot, got Lanes"):
+        env.restore(before.lanes)  # type: ignore[arg-type]
+    env.restore(before)
+    with pytest.raises(ShapeError, match=r"what function gives must have shape \(5,\), got \(5, 2\)"):
         number_env(reward=MemoryReward(0, 2, function=torch.add))
     assert equal(env.snapshot(), before)
-    for bad_lanes in (N, -1, []):
-        with pytest.raises(ValueError, match="lanes"):
-            capture(env.backend, bad_lanes)  # type: ignore[arg-type]
     for empty in (lambda: load_starts(env.backend, []), lambda: join_starts([])):
         with pytest.raises(ValueError, match="at least one"):
             empty()
@@ -445,3 +525,8 @@ def test_other_bad_input_is_refused() -> None:
         join_starts([starts(1), Toy(draw="full").snapshot()])
     env.close()
     assert env.backend.closed  # type: ignore[attr-defined]
+    mask = torch.ones(N, dtype=torch.bool)
+    closed = (lambda: env.reset(keys()), lambda: env.step(plays(1)[0]), lambda: env.restart(mask), env.snapshot)
+    for use in (*closed, lambda: env.restore(before), lambda: env.state):
+        with pytest.raises(ValueError, match="the environment is closed"):
+            use()

@@ -1,7 +1,9 @@
 """Pixel environments as Gymnasium and PufferLib see them, on the toy machine, and on Game Boys that play a game."""
 
 import contextlib
+import inspect
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,15 +22,18 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from torch import Tensor
 
 from armfold.core import random
+from armfold.core.check import ShapeError
 from armfold.core.pixels import goal_distance
 from armfold.shell.backends.gameboy import GameBoy, NoCompilerError
 from armfold.shell.backends.gameboy.rom import SHIPPED
 from armfold.shell.backends.pyboy import PyBoyBackend
-from armfold.shell.envs.pixels import GoalEnv, MemoryReward, PixelsEnv, TaskEnv
+from armfold.shell.envs import pixels
+from armfold.shell.envs.pixels import GoalEnv, MemoryReward, PixelsEnv, TaskEnv, make_pixels
 from armfold.shell.envs.pixels_gymnasium import PixelsGym, PixelsVectorEnv
-from armfold.shell.envs.pixels_pufferlib import PixelsPufferEnv, make_pixels_vector
+from armfold.shell.envs.pixels_pufferlib import PixelsPufferEnv, make_puffer_vector
 from armfold.shell.envs.pufferlib import lane_keys
-from armfold.shell.envs.reset_cache import capture, load_starts
+from armfold.shell.envs.reset_cache import load_starts
+from armfold.shell.store.goals import Goal, save_goal
 from tests.shell.helpers import allocations
 from tests.shell.test_pixels import N, copied, equal, goal_env, keys, number_env, plays, starts, without_final
 from tests.shell.toy import bar
@@ -86,6 +91,16 @@ def test_gymnasiums_own_vector_agrees() -> None:
                  [info_["final_info"][name] for name in ("dist", "fault", "_dist", "_fault")])  # fmt: skip
             same([info["_final_obs"], info["_final_info"]], [ended, ended])
     assert ends >= 8
+
+
+def test_ends_are_told_without_the_last_observations() -> None:
+    vector = PixelsVectorEnv(goal_env(final_obs=False, max_steps=2))
+    vector.reset(seed=0)
+    vector.step([0] * N)
+    *_, ended, info = vector.step([0] * N)
+    assert ended.any()
+    assert "final_obs" not in info
+    same([info["_final_info"], info["final_info"]["dist"]], [ended, np.where(ended, info["dist"], 0)])
 
 
 def same(got: Any, wanted: Any) -> None:
@@ -180,7 +195,7 @@ def test_the_end_is_shown_until_the_reset() -> None:
 
 @pytest.mark.parametrize("mode", ["stats", "none"])
 def test_infos_of_other_modes(mode: Any) -> None:
-    names = ["dist_mean", "dist_p10", "dist_p50", "dist_p90", "done_rate", "trunc_rate", "reset_rate"]
+    names = ["dist_mean", "dist_p10", "dist_p50", "dist_p90", "done_rate", "trunc_rate", "reset_rate", "fault_rate"]
     for env, action in (
         (PixelsGym(goal_env(1, info_mode=mode)), 1),
         (PixelsVectorEnv(goal_env(info_mode=mode)), [1] * N),
@@ -224,16 +239,83 @@ def test_bad_input_is_refused() -> None:
         ({"rom": "lanter"}, ValueError, "did you mean 'lantern'"),
         ({"stack_k": 0}, ValueError, "stack_k .*0"),
         ({"draw": "none"}, ValueError, "draw .*'none'"),
-        ({"goal": [[0.0]]}, ValueError, "goal must"),
+        ({"goal": [[0.0]]}, TypeError, "goal must be a tensor, an array or the path of a goal, got list"),
+        ({"goal": np.zeros((72, 80))}, ShapeError, r"goal must be uint8 of shape \(72, 80\), got float64"),
+        ({"goal": "nowhere"}, ValueError, "goal 'nowhere' is not there"),
         ({"starts": "nowhere.state"}, ValueError, "nowhere.state"),
+        ({"starts": []}, ShapeError, "starts must be a State of this backend, got list"),
         ({"frames_per_step": 0}, ValueError, "frames_per_step .*0"),
-        ({"colour": 1}, TypeError, "colour"),
+        ({"reward": (0, 1)}, TypeError, r"reward must be a MemoryReward or None, got \(0, 1\)"),
     ],
 )
 def test_bad_keywords_are_refused(options: dict[str, Any], error: type[Exception], complaint: str) -> None:
     for make in (gym.make, gym.make_vec):
         with pytest.raises(error, match=complaint):
             make(ID, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"knobs": {}}, "unknown option 'knobs'"),
+        ({"stak_k": 1}, "unknown option 'stak_k': did you mean 'stack_k'"),
+        ({"goal": bar(3), "reward": None}, "option 'reward' goes without a goal"),
+        ({"tau": 0.1}, "option 'tau' needs a goal"),
+        ({"k": 3}, "option 'k' needs a goal"),
+    ],
+)
+def test_unknown_options_are_refused_before_a_machine_is_made(
+    options: dict[str, Any], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixels, "open_backend", None)
+    for make in (partial(gym.make, ID), partial(gym.make_vec, ID), make_pixels):
+        with pytest.raises(TypeError, match=complaint):
+            make(**options)
+
+
+def test_a_goal_of_a_folder_brings_its_knobs(tmp_path: Path) -> None:
+    """Its frame, tau, k and start, where none are given; in every face, and of this ROM alone."""
+    backend, folder = game(1), tmp_path / "win"
+    backend.step(torch.tensor([3]))
+    kept = Goal(bar(3), 0.25, 2, backend.rom.sha256)
+    save_goal(folder, kept, start=backend.save_state, draw=Path.touch)
+    options: dict[str, Any] = {"stack_k": 1, "threads": 1, "compile": "off"}
+    first, power_on = backend.screen.clone(), game(1).screen
+    given = {"tau": 0.125, "k": 9, "starts": None}
+    for goal, own, tau, k, seen in (
+        (str(folder), {}, 0.25, 2, first),
+        (folder / "goal.safetensors", {}, 0.25, 2, first),
+        (folder, given, 0.125, 9, power_on),
+    ):
+        env = make_pixels("lantern", 2, goal=goal, **options, **own)
+        assert torch.equal(env.reset(keys(2))[0], seen.expand(2, 1, 72, 80))
+        had = env.task.step.keywords  # type: ignore[attr-defined]
+        assert (had["tau"], had["k"]) == (tau, k)
+        assert torch.equal(had["goal"], bar(3))
+    same(gym.make(ID, goal=folder, **options).reset(seed=0)[0], first)
+    same(gym.make_vec(ID, num_envs=2, goal=str(folder), **options).reset(seed=0)[0], first.expand(2, 1, 72, 80))
+    make = partial(make_pixels, "lantern", 2, goal=folder, **options)
+    same(make_puffer_vector(make).reset(seed=0)[0], first.expand(2, 1, 72, 80))
+    save_goal(tmp_path / "other", kept._replace(rom="ab"), start=backend.save_state, draw=Path.touch)
+    with pytest.raises(ValueError, match=r"other' is of another ROM \(sha256 ab\)"):
+        gym.make(ID, goal=tmp_path / "other")
+
+
+def test_the_page_has_every_knob_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "pixels.md").read_text("utf-8")
+    table = page.split("## The environments")[1].split("\n## ")[0]
+    rows = "".join(re.findall(r"^\| (`.*?) \|", table, re.M))
+    told = {name: default.strip("`") for name, default in re.findall(r"`(\w+)`(?: \((`?[\w.-]+`?))?", rows)}
+    code: dict[str, Any] = {}
+    for kind in (TaskEnv, PixelsEnv, GoalEnv):
+        code |= {name: p.default for name, p in inspect.signature(kind).parameters.items()}
+    machine = inspect.signature(GameBoy).parameters
+    code |= {name: machine[name].default for name in ("frames_per_step", "release_after_frames")}
+    for name in code.keys() - {"backend", "task", "knobs"}:
+        default = code[name]
+        wanted = "" if default in (None, inspect.Parameter.empty) else default
+        assert told[name] == (f"{wanted:g}" if isinstance(wanted, float) else str(wanted)), name
+    assert told.keys() >= {"actions", "draw", "seed"}
 
 
 # PufferLib
@@ -247,7 +329,7 @@ def make_toy(**options: Any) -> TaskEnv:
 def test_pufferlib_gets_the_lanes_of_the_face(stack_k: int) -> None:
     """In its own buffers; and twice three lanes are six."""
     six = goal_env(6, stack_k=stack_k)
-    vec = make_pixels_vector(partial(make_toy, stack_k=stack_k), num_workers=2)
+    vec = make_puffer_vector(partial(make_toy, stack_k=stack_k), num_workers=2)
     obs, seen = vec.reset(seed=4)[0], six.reset(random.split(random.key(4), 6))[0]
     ended = 0
     for action in plays(14, 6):
@@ -259,7 +341,7 @@ def test_pufferlib_gets_the_lanes_of_the_face(stack_k: int) -> None:
         assert len(infos) == len(ends)
         ended += len(ends)
         for info in infos:
-            assert list(info) == ["episode_return", "episode_length", "episode_goal"]
+            assert list(info) == ["episode_return", "episode_length", "episode_goal", "episode_fault"]
     assert ended >= 4
     env = vec.envs[0]
     assert np.shares_memory(env.observations, env.face.step(torch.zeros(3, dtype=torch.int64))[0].numpy())
@@ -271,7 +353,7 @@ def test_pufferlib_is_told_of_episodes() -> None:
     env.reset(seed=0)
     for t in range(6):
         *_, infos = env.step(np.array([1, 1, 0, 2]))
-        wanted = {"episode_return": (3 + 3 - 3) / 4, "episode_length": 3.0, "episode_goal": 0.0}
+        wanted = {"episode_return": (3 + 3 - 3) / 4, "episode_length": 3.0, "episode_goal": 0.0, "episode_fault": 0.0}
         assert infos == ([wanted] if t % 3 == 2 else [])
     same(env.reset()[0], goal_env(4, starts=starts(3)).reset(lane_keys(0, 4))[0])
     for actions in (np.zeros(3, int), np.full(4, 4)):
@@ -286,7 +368,7 @@ def test_pufferlib_is_told_of_episodes() -> None:
 @pytest.mark.slow
 def test_pufferlibs_workers_agree() -> None:
     serial, workers = (
-        make_pixels_vector(make_toy, backend=backend, num_workers=2, overwork=True) for backend in ("serial", "mp")
+        make_puffer_vector(make_toy, backend=backend, num_workers=2, overwork=True) for backend in ("serial", "mp")
     )
     same(workers.reset(seed=4)[0], serial.reset(seed=4)[0])
     for action in plays(20, 6).numpy():
@@ -305,8 +387,8 @@ def test_pufferlibs_workers_play_game_boys() -> None:
     parent = GameBoy("lantern", 64, threads=2)
     for action in plays(8, 64, high=8):
         parent.step(action)
-    make = partial(make_lantern, capture(parent, [0, 5, 9]))
-    serial, workers = (make_pixels_vector(make, backend=backend, num_workers=2) for backend in ("serial", "mp"))
+    make = partial(make_lantern, parent.snapshot([0, 5, 9]))
+    serial, workers = (make_puffer_vector(make, backend=backend, num_workers=2) for backend in ("serial", "mp"))
     same(workers.reset(seed=4)[0], serial.reset(seed=4)[0])
     for action in plays(20, 6, high=8).numpy():
         same(workers.step(action)[:4], serial.step(action)[:4])
@@ -365,7 +447,7 @@ def test_game_boys_agree_on_every_path(goal: Tensor) -> None:
     walked = game(3)
     for t, action in enumerate(plays(12, 3, high=8)):
         walked.step(action if t else torch.tensor([3, 3, 0]))
-    options: dict[str, Any] = {"starts": capture(walked, [0, 1, 2]), "compile": "off", "max_steps": 4, "stack_k": 2}
+    options: dict[str, Any] = {"starts": walked.snapshot([0, 1, 2]), "compile": "off", "max_steps": 4, "stack_k": 2}
     envs = [GoalEnv(game(3), goal, skip_reset_if_empty=skip, **options) for skip in (False, True)]
     alone = GoalEnv(game(1), goal, **options)
     for env in envs:
@@ -412,8 +494,8 @@ def brittle(lanes: int) -> GameBoy:
     return GameBoy(bytes(data), lanes, threads=1)
 
 
-def brittle_env(lanes: int = 3) -> GoalEnv:
-    return GoalEnv(brittle(lanes), torch.zeros(72, 80, dtype=torch.uint8), compile="off", stack_k=2, k=1000)
+def brittle_env(lanes: int = 3, **options: Any) -> GoalEnv:
+    return GoalEnv(brittle(lanes), torch.zeros(72, 80, dtype=torch.uint8), compile="off", stack_k=2, k=1000, **options)
 
 
 A, LANE = 1, 1  # the action that breaks a lane, and the lane that takes it at every fifth step
@@ -444,8 +526,8 @@ def test_a_lane_at_an_illegal_opcode_starts_again_and_the_others_go_on() -> None
 
 def test_gymnasium_and_pufferlib_tell_of_illegal_opcodes() -> None:
     vector, single = PixelsVectorEnv(brittle_env()), PixelsGym(brittle_env(1))
-    puffer = PixelsPufferEnv(brittle_env)
-    for env in (vector, single, puffer):
+    puffer, stats = PixelsPufferEnv(brittle_env), PixelsVectorEnv(brittle_env(info_mode="stats"))
+    for env in (vector, single, puffer, stats):
         env.reset(seed=0)
     for t, action in enumerate(breaking()):
         broke = t % 5 == 4
@@ -459,7 +541,10 @@ def test_gymnasium_and_pufferlib_tell_of_illegal_opcodes() -> None:
             with pytest.raises(ResetNeeded):
                 single.step(NOOP)
             single.reset()
-        assert puffer.step(action.numpy())[3].tolist() == [False, broke, False]
+        *_, cut, told = puffer.step(action.numpy())
+        assert cut.tolist() == [False, broke, False]
+        assert [one["episode_fault"] for one in told] == [1.0] * broke
+        assert stats.step(action.numpy())[4]["fault_rate"] == pytest.approx(broke / 3)
 
 
 def test_pyboy_plays_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -564,7 +649,7 @@ def test_pyboys_play_the_same(goal: Tensor) -> None:
     for backend in (game(2), PyBoyBackend("lantern", 2)):
         for action in (3, 0, 6, 6):
             backend.step(torch.tensor([action, 0]))
-        kept = capture(backend, [0, 1])
+        kept = backend.snapshot([0, 1])
         reward = MemoryReward(*LANTERN["memory"]["steps"])
         made.append(PixelsEnv(backend, reward=reward, starts=kept, max_steps=5, stack_k=2, compile="off"))
     for env in made:

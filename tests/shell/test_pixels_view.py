@@ -180,12 +180,57 @@ def test_a_goal_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         save_goal(tmp_path / "win", GOOD, start=stop, draw=stop)
     with pytest.raises(ShapeError, match=r"frame must have shape \(72, 80\), got \(36, 40\)"):
         write(tmp_path / "win", GOOD._replace(frame=RAMP[:36, :40]))
-    with pytest.raises(ShapeError, match=r"frame must have dtype torch.uint8"):
+    with pytest.raises(ShapeError, match=r"frame must be uint8 .*int64"):
         write(tmp_path / "win", GOOD._replace(frame=RAMP.long()))
-    for wrong, pattern in ({"tau": 0.0}, "tau .*0"), ({"k": 0}, "k .*0"), ({"frame": RAMP + 1}, "shades .* 4"):
+    for wrong, pattern in (
+        ({"tau": 0.0}, "tau .*0"),
+        ({"k": 0}, "k .*0"),
+        ({"frame": RAMP + 1}, r"frame .*\[0, 3\], got 4"),
+    ):
         with pytest.raises(ValueError, match=pattern):
             write(tmp_path / "win", GOOD._replace(**wrong))
+    for wrong, pattern in (
+        ({"tau": torch.tensor(0.1)}, r"tau must be a number, got tensor\(0.1000\)"),
+        ({"rom": 3}, "rom must be a text, got 3"),
+        ({"frame": RAMP.numpy()}, "frame must be a tensor, got ndarray"),
+    ):
+        with pytest.raises(TypeError, match=pattern):
+            write(tmp_path / "win", GOOD._replace(**wrong))
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("killed", [1, 2, None])
+def test_a_goal_that_is_replaced_is_never_lost(
+    killed: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a rename fails, the old one is back; where somebody is killed then, it lies beside; and the next save is as
+    any other."""
+    folder, aside = tmp_path / "win", tmp_path / ".win.old"
+    write(folder)
+    moves, move = [], Path.replace
+
+    def stop(path: Path, target: Path) -> Path:
+        moves.extend([target] * path.is_dir())
+        if path.is_dir() and len(moves) in (
+            2,
+            3 if killed else 2,
+        ):  # the new one in, and what would put the old one back
+            raise OSError("stop")
+        return move(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", stop)
+        with pytest.raises(OSError, match="stop"):
+            write(folder, GOOD._replace(k=1), replace=True)
+    assert moves == [aside, folder, folder]
+    assert load_goal(aside if killed else folder).k == GOOD.k
+    if killed == 2:  # after the new one was in
+        write(folder, GOOD._replace(k=5))
+    write(folder, GOOD._replace(k=2), replace=True)
+    assert load_goal(folder).k == 2
+    write(folder, GOOD._replace(tau=np.float64(0.25)), replace=True)
+    assert load_goal(folder).tau == 0.25
+    assert [*tmp_path.iterdir()] == [folder]
 
 
 def test_a_folder_for_a_goal_is_new_or_empty(tmp_path: Path) -> None:
@@ -207,11 +252,11 @@ FACTS = {"format": "armfold goal", "version": "1", "rom": GOOD.rom, "tau": "0.1"
 @pytest.mark.parametrize(
     ("facts", "tensors", "pattern"),
     [
-        ({"format": "armfold Game Boy state"}, {}, "is not a goal, but 'armfold Game Boy state'"),
-        ({"version": "2"}, {}, "is of version 2, this one reads 1"),
+        ({"format": "armfold Game Boy state"}, {}, "is not an armfold goal, but 'armfold Game Boy state'"),
+        ({"version": "2"}, {}, "is of another version .*2, here 1"),
         ({"rom": "cd"}, {}, rf"is of another ROM \(sha256 cd\) than the one here \({GOOD.rom}\)"),
         ({}, {"frame": RAMP[:36]}, r"frame must have shape \(72, 80\), got \(36, 80\)"),
-        ({}, {"frame": RAMP + 4}, "shades from 0 to 3, got 7"),
+        ({}, {"frame": RAMP + 4}, r"frame must lie in \[0, 3\], got 4"),
         ({}, {"other": RAMP}, "lacks 'frame'"),
         ({"k": "many"}, {}, "many"),
         ({"tau": "nan"}, {}, "tau .*nan"),

@@ -182,6 +182,8 @@ def test_actions_of_any_integer_dtype(dtype: torch.dtype) -> None:
     wanted = copied(face.step(action)[1])
     face.reset(keys(5))
     assert equal(face.step(action.to(dtype))[1], wanted)
+    face.reset(keys(5))
+    assert equal(face.step(action.tolist())[1], wanted)
 
 
 def test_an_action_that_is_no_arm_is_paid_nan() -> None:
@@ -207,7 +209,8 @@ def test_wrong_arguments_are_refused() -> None:
         with pytest.raises(ShapeError, match="rng"):
             face.reset(bad)
     face.reset(keys(3))
-    for actions in (torch.zeros(3), torch.zeros(3) > 0, torch.zeros(2, dtype=torch.int64), torch.tensor(0)):
+    floats = torch.zeros(3)
+    for actions in (floats, floats > 0, floats.to(torch.complex64), torch.zeros(2, dtype=torch.int64), torch.tensor(0)):
         with pytest.raises(ShapeError, match="actions"):
             face.step(actions)
     for ended in (torch.ones(3), torch.ones(2, dtype=torch.bool), torch.tensor(True)):

@@ -98,10 +98,8 @@ class Toy:
     def save_state(self, path: str | Path, lane: int = 0) -> None:
         save_file(self.snapshot([lane])._asdict(), path, {"rom": self.rom.sha256})
 
-    def load_state(self, path: str | Path, lanes: Sequence[int] | Tensor | None = None) -> None:
-        loaded = load_file(path)
-        for name, x in self.state._asdict().items():
-            x[list(range(self.num_envs)) if lanes is None else lanes] = loaded[name]
+    def read_state(self, path: str | Path) -> State:
+        return State(**load_file(path))
 
     def read_memory(self, address: int, length: int = 1, *, out: Tensor | None = None) -> Tensor:
         """Bytes 0 to 7: the place, low byte first; bytes 8 to 15: steps taken. There are no more."""

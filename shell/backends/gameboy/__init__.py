@@ -4,7 +4,7 @@ Source: Pan Docs (the DMG); docs/pixels.md says where the machine is simpler tha
 """
 
 from armfold.shell.backends.gameboy.boot import boot_stub
-from armfold.shell.backends.gameboy.build import NoCompilerError
+from armfold.shell.backends.gameboy.build import BuildError, NoCompilerError
 from armfold.shell.backends.gameboy.lanes import GameBoy
 from armfold.shell.backends.gameboy.machine import ACTIONS, BUTTONS, Machine, Settings, action_buttons, step
 from armfold.shell.backends.gameboy.rom import Rom, find_rom, shipped_roms
@@ -14,6 +14,7 @@ __all__ = [
     "ACTIONS",
     "BUTTONS",
     "REGISTERS",
+    "BuildError",
     "GameBoy",
     "Machine",
     "NoCompilerError",

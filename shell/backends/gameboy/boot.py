@@ -5,8 +5,8 @@ The registers at the end are those of a DMG (Pan Docs, "Power Up Sequence"). It 
 
 _BODY = bytes.fromhex(
     "31 fe ff"  # ld sp, $fffe
-    "3e 80 e0 26 3e f3 e0 25 3e 77 e0 24"  # sound on, all channels, full volume
-    "3e fc e0 47 3e ff e0 48 e0 49"  # palettes
+    "3e 80 e0 26 e0 11 3e f3 e0 25 e0 12 3e 77 e0 24"  # sound on, the first channel's tone, all channels, full volume
+    "3e fc e0 47 00 00"  # the palette; two NOPs, so that games find DIV as they did
     "3e 91 e0 40"  # the LCD on, with the background
     "21 b0 01 e5 f1"  # af = $01b0
     "01 13 00 11 d8 00 21 4d 01"  # bc = $0013, de = $00d8, hl = $014d

@@ -4,6 +4,7 @@ A program's file name holds a digest of all it was made from, so that a changed 
 another file, and a file that is there is right. The cache can be deleted at any time.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -11,9 +12,11 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,9 +27,15 @@ from pathlib import Path
 FLAGS = ("-O1", "-std=c11", "-fPIC", "-shared", "-pthread", "-fno-strict-aliasing")
 _INSTALL = {"darwin": "`xcode-select --install` brings one"}
 _ERROR_LINES = 8
+_DAY = 86400.0
+_ROOT = 0
 
 
-class NoCompilerError(RuntimeError):
+class BuildError(RuntimeError):
+    """A program cannot be compiled or loaded here; the message says why, and what to do about it."""
+
+
+class NoCompilerError(BuildError):
     """There is no compiler for a program that has to be compiled here; the message says what to install."""
 
 
@@ -37,8 +46,8 @@ def compile_library(
 
     Headers are the *.h in the folders of the sources. `defines` are preprocessor macros. The compiler is $CC, else the
     first of cc, gcc and clang on the path; `cache_folder` says where libraries are kept. Any number of processes may
-    ask for the same library at once. Raises NoCompilerError without a compiler and on Windows, and RuntimeError where
-    it fails or the library cannot be loaded.
+    ask for the same library at once. Raises NoCompilerError without a compiler and on Windows, and BuildError where it
+    fails, the cache cannot be used or the library cannot be loaded.
     """
     compiler = find_compiler()
     flags = [*FLAGS, *define_flags(defines)]
@@ -53,7 +62,7 @@ def compile_library(
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:  # a cache on a disk mounted noexec, most likely
-        raise RuntimeError(f"{path} cannot be loaded ({error}); set ARMFOLD_CACHE to another folder") from error
+        raise BuildError(f"{path} cannot be loaded ({error}); set ARMFOLD_CACHE to another folder") from error
 
 
 def cache_folder() -> Path:
@@ -70,23 +79,50 @@ def cached(name: str, suffix: str, made_from: Iterable[str | bytes], make: Calla
     """The file of the cache that `make` makes from these texts; `make` is called where there is none yet.
 
     `make` writes the path that it is given, which is then renamed, so that no reader meets half a file. Raises
-    RuntimeError where the cache cannot be written.
+    BuildError where the cache cannot be written, or where somebody else may have written it.
     """
     folder = cache_folder()
     path = folder / f"{name}-{digest(made_from)}{suffix}"
-    if path.exists():
-        return path
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what lies here is run: nobody else may write it
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _check_ours(folder)
+        if path.exists():
+            _check_ours(path)
+            return path
+        _sweep(folder, f".{name}.*")
         with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as scratch:
             made = Path(scratch) / path.name
             make(made)
+            made.chmod(made.stat().st_mode & ~0o022)  # whatever the umask is
             with made.open("rb") as file:
                 os.fsync(file.fileno())
             made.replace(path)
     except OSError as error:
-        raise RuntimeError(f"cannot write the cache {folder} ({error}); set ARMFOLD_CACHE to another folder") from error
+        raise BuildError(f"cannot write the cache {folder} ({error}); set ARMFOLD_CACHE to another folder") from error
     return path
+
+
+def _check_ours(path: Path) -> None:
+    """Raise BuildError where anybody else may have written what lies here: it is run. A group is trusted, as the usual
+    umask of some systems lets it write; so is root."""
+    if not hasattr(os, "geteuid"):
+        return
+    facts = path.stat()
+    if facts.st_uid not in (os.geteuid(), _ROOT):
+        fault = f"belongs to another user, of number {facts.st_uid}"
+    elif facts.st_mode & stat.S_IWOTH:
+        fault = "can be written by anybody"
+    else:
+        return
+    raise BuildError(f"{path} {fault}, and what lies in the cache is run: set ARMFOLD_CACHE to a folder of your own")
+
+
+def _sweep(folder: Path, pattern: str) -> None:
+    """Delete what compiling has left behind where it was killed."""
+    for left in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            if left.stat().st_mtime < time.time() - _DAY:
+                shutil.rmtree(left)
 
 
 def digest(parts: Iterable[str | bytes]) -> str:
@@ -138,10 +174,10 @@ def identify(compiler: tuple[str, ...]) -> str:
 
 
 def run_compiler(command: Sequence[str]) -> None:
-    """Run a compiler. Raises RuntimeError with its first errors and the command where it fails."""
+    """Run a compiler. Raises BuildError with its first errors and the command where it fails."""
     done = _run(command)
     if done.returncode != 0:
-        raise RuntimeError(f"compiling failed: {_first_errors(done)}\nthe command was: {shlex.join(command)}")
+        raise BuildError(f"compiling failed: {_first_errors(done)}\nthe command was: {shlex.join(command)}")
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -8,9 +8,8 @@
 
 enum { DMA_BYTES = OAM_BYTES, DMA_DELAY = 12, DMA_AGAIN_DELAY = 8, ACCESS = 4 };
 
-// What OAM DMA reads at an address: memory alone, whatever is locked.
+// What OAM DMA reads at an address: memory alone, whatever is locked. It sees WRAM where OAM and the ports are.
 GB_FN i32 dma_source(Machine *m, i32 address, i32 at) {
-    if (address >= 0xfe00) address -= 0x2000; // the unit does not see OAM and what lies above it
     if (address < 0x8000) return m->rom[address >> 14][address];
     if (address < 0xa000) return AT(m->vram, address & 0x1fff);
     if (address < 0xc000) return ram_read(m, address, at);
@@ -82,7 +81,7 @@ GB_FN i32 io_read(Machine *m, i32 address, i32 at, i32 late) {
     if (address >= 0x10) return AT(m->high, address) | sound_mask(address);
     switch (address) {
     case 0x00: return 0xc0 | s->joy_select | joypad_lines(s);
-    case 0x01: return 0xff;
+    case 0x01: return AT(m->high, SB);
     case 0x02: serial_run(s, at); return s->sc;
     case 0x04:
     case 0x05:
@@ -112,10 +111,8 @@ GB_FN void io_write(Machine *m, i32 address, i32 value, i32 at) {
         dma_begin(m, value, at);
         look_up(m);
     } else if (address == 0x50) {
-        if (s->boot && value & 1) {
-            s->boot = 0;
-            cartridge_map(m);
-        }
+        s->boot = 0;
+        cartridge_map(m);
     } else if (address >= 0x40) {
         if (address < 0x4c) lcd_write(m, address, value, at);
     } else if (address >= 0x10) {
@@ -123,6 +120,7 @@ GB_FN void io_write(Machine *m, i32 address, i32 value, i32 at) {
     } else {
         switch (address) {
         case 0x00: joypad_set(s, s->buttons, value & 0x30); break;
+        case 0x01: AT(m->high, SB) = (u8)value; break;
         case 0x02: serial_write(m, value, at); break;
         case 0x04:
         case 0x05:

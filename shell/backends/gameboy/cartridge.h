@@ -45,7 +45,7 @@ GB_FN i32 clock_read(const Lane *s) {
     case 9: return s->latch_m;
     case 10: return s->latch_h;
     case 11: return s->latch_dl;
-    default: return (s->latch_dh & 1) | (s->clock_dh & (CLOCK_HALT | CLOCK_CARRY));
+    default: return s->latch_dh;
     }
 }
 

@@ -1,10 +1,9 @@
 // The machine on a CPU: lanes in blocks, which threads take as they come.
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #include "machine.h"
-
-enum { MOST_THREADS = 256 };
 
 typedef struct {
     const Job *job;
@@ -26,13 +25,14 @@ i32 gb_job_bytes(void) { return sizeof(Job); }
 
 // Step every lane. Threads live for one call: there is nothing for a fork to break, and starting one takes microseconds.
 void gb_step(const Job *job, i32 threads) {
-    pthread_t others[MOST_THREADS];
+    pthread_t *others = malloc(sizeof *others * (size_t)threads);
     Work w = {job, job->lanes / (8 * threads) + 1, 0};
     i32 started = 0;
-    for (; started < threads - 1 && started < MOST_THREADS; started++)
+    for (; others && started < threads - 1; started++)
         if (pthread_create(&others[started], NULL, work, &w)) break; // fewer do the same work
     work(&w);
     for (i32 i = 0; i < started; i++) pthread_join(others[i], NULL);
+    free(others);
 }
 
 void gb_read(const Job *job, i32 address, i32 length, u8 *out) {

@@ -57,7 +57,7 @@ GB_FN void execute(Machine *m, Cpu *r, u32 opcode) {
 #endif
 
 // Instructions until the target.
-GB_FN void cpu_run(Machine *m) {
+GB_HOT void cpu_run(Machine *m) {
     Cpu r;
     u32 forward = !m->s.halt_bug;
     m->s.halt_bug = 0;

@@ -100,8 +100,8 @@ def load_module(
     """The kernels of a .cu file, compiled for the device where the cache lacks them, and loaded once a process.
 
     Headers are the *.h beside the source; of the system's there are stdint.h, stddef.h, stdbool.h and string.h.
-    Raises ValueError for a device that is not CUDA's, NoCompilerError where there is neither NVRTC nor nvcc, and
-    RuntimeError where compiling or loading fails.
+    Raises ValueError for a device that is not CUDA's, NoCompilerError where there is neither NVRTC nor nvcc,
+    BuildError where compiling fails, and RuntimeError where loading does.
     """
     if device.type != "cuda":
         raise ValueError(f"device must be a CUDA device, got {str(device)!r}")

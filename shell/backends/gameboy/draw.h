@@ -25,9 +25,10 @@ GB_FN void put_row(u8 *line, i32 x, u64 row) {
 #endif
 }
 
-// Colours from pixel `left` on, of a map whose column `column` (in pixels) is there. `line` has room on either side.
+// Colours from pixel `left` on, of a map whose column `column` (in pixels) is there; rows and columns wrap at 256. `line`
+// has room on either side.
 GB_FN void draw_map(Machine *m, u8 *line, i32 left, i32 map, i32 column, i32 row) {
-    i32 tiles = map + (row >> 3) * 32, down = 2 * (row & 7);
+    i32 tiles = map + (row >> 3 & 31) * 32, down = 2 * (row & 7);
     for (i32 x = left - (column & 7), tile = column >> 3; x < WIDTH; x += 8, tile++) {
         i32 name = AT(m->vram, tiles + (tile & 31));
         i32 at = m->s.lcdc & TILES_LOW ? 16 * name : 0x1000 + 16 * (int8_t)name;
@@ -47,7 +48,7 @@ GB_FN void draw_background(Machine *m, u8 *line) {
         return;
     }
     if (!window || left > 0)
-        draw_map(m, line, 0, s->lcdc & BG_MAP ? 0x1c00 : 0x1800, s->scx, (s->scy + s->ly) & 0xff);
+        draw_map(m, line, 0, s->lcdc & BG_MAP ? 0x1c00 : 0x1800, s->scx, s->scy + s->ly);
     if (window) {
         i32 from = left < 0 ? 0 : left;
         draw_map(m, line, from, s->lcdc & WINDOW_MAP ? 0x1c00 : 0x1800, from - left, s->window_line);
@@ -98,9 +99,10 @@ GB_FN void draw_shades(Machine *m, u8 *shades) {
     if (m->s.lcdc & OBJ_ON) draw_objects(m, line, shades);
 }
 
-// Draw line LY. Of half a picture, every second pixel of every second line.
+// Draw line LY, if the screen has one. Of half a picture, every second pixel of every second line.
 GB_COLD void draw_line(Machine *m) {
     i32 every = m->job->draw == DRAW_HALF ? 2 : 1, ly = m->s.ly;
+    if (ly >= HEIGHT) return;
     if (ly % every == 0) {
         u8 shades[WIDTH], *out = m->screen + ly / every * (WIDTH / every);
         draw_shades(m, shades);

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +19,17 @@ from armfold.shell.backends.gameboy.machine import (
 )
 from armfold.shell.backends.gameboy.rom import Rom
 from armfold.shell.backends.gameboy.saves import read_state, write_state
-from armfold.shell.backends.gameboy.state import State, check_state, register_index
+from armfold.shell.backends.gameboy.state import State, register_index
+from armfold.shell.check import (
+    Closed,
+    Integers,
+    check_address,
+    check_range,
+    check_restart,
+    check_state,
+    lane_buttons,
+    lane_indices,
+)
 from armfold.shell.device import find_device
 
 
@@ -53,12 +62,13 @@ class GameBoy:
         names of buttons, "noop", or several joined by "+". draw: what of the last frame of a step is kept: "half",
         every second pixel of every second line; "full"; "none". threads: on the CPU; None: one for each core. layout:
         of the memories: "contiguous" lane after lane, "interleaved" word by word of 4 bytes; None: the device's usual
-        one. lanes_per_warp: on a GPU, lanes that share a warp. Raises ValueError; NoCompilerError where nothing can
-        compile the machine.
+        one. lanes_per_warp: on a GPU, lanes that share a warp. Raises ValueError, TypeError for what is no ROM at all,
+        and BuildError where the machine cannot be compiled: NoCompilerError, where there is no compiler.
         """
         check_size("num_envs", num_envs)
         device = find_device(device)
-        layout = layout or ("interleaved" if device.type == "cuda" else "contiguous")
+        if layout is None:
+            layout = "interleaved" if device.type == "cuda" else "contiguous"
         settings = Settings(
             frames_per_step,
             release_after_frames,
@@ -93,100 +103,73 @@ class GameBoy:
             raise ValueError("nothing is drawn with draw='none'; make the machines with draw='half' or 'full'")
         return self.state.screen
 
-    def step(self, actions: Tensor) -> None:
+    def step(self, actions: Integers) -> None:
         """`frames_per_step` frames with `actions` [N], of any integer dtype: indices of the action names.
 
         Raises ShapeError for another shape or dtype, and on the CPU ValueError for what is no action; on a GPU, where
         looking would wait, such a lane presses nothing.
         """
-        self._check_integers("actions", actions)
-        self._actions.copy_(actions)
-        if self.device.type == "cpu":
-            taken: np.ndarray[Any, Any] = self._actions.numpy()
-            low, high = taken.min(), taken.max()
-            if low < 0 or high >= len(self.actions):
-                wrong = low if low < 0 else high
-                raise ValueError(f"actions must lie in [0, {len(self.actions)}), got {wrong}")
+        self.machine.take(actions, self._actions)
         self.machine.advance(self._by_actions)
 
     def step_buttons(self, buttons: Tensor) -> None:
         """The same with the buttons themselves, uint8 [N]: bit i is button i of BUTTONS. Raises ShapeError."""
-        if buttons.dtype != torch.uint8:
-            raise ShapeError(f"buttons must have dtype torch.uint8, got {buttons.dtype}")
-        self._check_integers("buttons", buttons)
-        self._buttons.copy_(buttons)
+        self._buttons.copy_(lane_buttons(buttons, self.num_envs))
         self.machine.advance(self._by_buttons)
-
-    def _check_integers(self, name: str, value: Tensor) -> None:
-        if value.shape != (self.num_envs,) or value.is_floating_point() or value.dtype == torch.bool:
-            raise ShapeError(
-                f"{name} must be integers of shape ({self.num_envs},), got {value.dtype} {tuple(value.shape)}"
-            )
 
     def reset(self, mask: Tensor | None = None, start: State | None = None, choice: Tensor | None = None) -> None:
         """Begin again: the lanes of mask, bool [N], or all.
 
         start: where, a State of S lanes; None: switched on anew. choice: int64 [N] in [0, S), the start of each lane;
-        None: the first. Lanes outside of the mask cost nothing. On a GPU the values of `choice`
-        are not looked at. `start` must not be the live state. Raises ShapeError and, on the CPU, ValueError.
+        None: the first. Lanes outside of the mask cost nothing. Raises ShapeError; ValueError for the live state as
+        `start`, and on the CPU for a choice that there is not; on a GPU, where looking would wait, such a lane stays as
+        it is.
         """
         mask = self._all if mask is None else mask
         choice = self._first if choice is None else choice
-        for name, value, dtype in (("mask", mask, torch.bool), ("choice", choice, torch.int64)):
-            if value.shape != (self.num_envs,) or value.dtype != dtype or value.device != self.device:
-                raise ShapeError(
-                    f"{name} must be {dtype} of shape ({self.num_envs},) on {self.device}, got {value.dtype} "
-                    f"{tuple(value.shape)} on {value.device}"
-                )
+        check_restart(mask, choice, self.num_envs, self.device)
         if start is None:
             start = self._power_on
         else:
-            check_state("start", start, self.state, len(start.registers) if isinstance(start, State) else None)
+            check_state("start", start, self.machine.like)
+            if _storage(start) == _storage(self.state):
+                raise ValueError("start must not be the live state, which the reset changes: take a snapshot")
             start = self.machine.lay(start)
-        self._check_choice(choice, len(start.registers))
+        if self.device.type == "cpu" and choice is not self._first:
+            check_range("choice", choice, len(start.registers))
         mask, choice = mask.contiguous(), choice.contiguous()
         self.machine.copy(self._by_actions, self.machine.job(start), mask, choice)
 
-    def _check_choice(self, choice: Tensor, starts: int) -> None:
-        if self.device.type == "cpu" and choice is not self._first:
-            chosen: np.ndarray[Any, Any] = choice.numpy()
-            if chosen.min() < 0 or chosen.max() >= starts:
-                raise ValueError(f"choice must lie in [0, {starts}), got {chosen.min()} to {chosen.max()}")
-
-    def snapshot(self, lanes: Tensor | Sequence[int] | None = None) -> State:
-        """A copy of all lanes, or of some: tensors, which any checkpoint can hold. Raises ValueError for no lane."""
+    def snapshot(self, lanes: Integers | None = None) -> State:
+        """A copy of all lanes, or of some: tensors, which any checkpoint can hold. Raises ValueError for no lane, and
+        ShapeError for what are no indices, such as a mask."""
         if lanes is None:
             return self.machine.clone(self.state)
-        chosen = self._lanes(lanes)
+        chosen = lane_indices(lanes, self.num_envs).to(self.device)
         return self.machine.clone(State(*(buffer[chosen] for buffer in self.state)))
-
-    def _lanes(self, lanes: Tensor | Sequence[int]) -> Tensor:
-        chosen = torch.as_tensor(lanes, dtype=torch.int64, device=self.device).reshape(-1)
-        if not len(chosen) or bool(((chosen < 0) | (chosen >= self.num_envs)).any()):
-            raise ValueError(f"lanes must be some of [0, {self.num_envs}), got {chosen.tolist()}")
-        return chosen
 
     def restore(self, state: State) -> None:
         """Go on from what `snapshot` gave. Raises ShapeError for another number of lanes, cartridge or screen."""
-        check_state("state", state, self.state)
+        check_state("state", state, self.machine.like, self.num_envs)
         for buffer, value in zip(self.state, state):
             buffer.copy_(value)
 
     def save_state(self, path: str | Path, lane: int = 0) -> None:
-        """Write one lane to a file (safetensors). Raises ValueError for a lane that there is not."""
+        """Write one lane to a file (safetensors). Raises ValueError for a lane that there is not, and where no file can
+        be written."""
         write_state(Path(path), self.snapshot([lane]), self.rom)
 
     def read_state(self, path: str | Path) -> State:
         """The State of one lane that `save_state` wrote, for `reset`. Raises ValueError for a file of another cartridge
         or version, or one whose picture is smaller than this machine's."""
-        return read_state(Path(path), self.state, self.rom)
+        return read_state(Path(path), self.machine.like, self.rom)
 
-    def load_state(self, path: str | Path, lanes: Tensor | Sequence[int] | None = None) -> None:
+    def load_state(self, path: str | Path, lanes: Integers | None = None) -> None:
         """Put what `save_state` wrote into all lanes, or into some. Raises ValueError, as `read_state` does."""
         start = self.read_state(path)
         mask = self._all
         if lanes is not None:
-            mask = torch.zeros_like(self._all).index_fill_(0, self._lanes(lanes), True)
+            mask = torch.zeros_like(self._all).index_fill_(0, lane_indices(lanes, self.num_envs).to(self.device), True)
         self.reset(mask, start)
 
     def read_memory(self, address: int, length: int = 1, *, out: Tensor | None = None) -> Tensor:
@@ -194,9 +177,7 @@ class GameBoy:
 
         out: a buffer to fill. Raises ValueError for addresses that there are not.
         """
-        check_size("length", length)
-        if isinstance(address, bool) or not isinstance(address, int) or not 0 <= address <= 0x10000 - length:
-            raise ValueError(f"address must be in [0, {0x10000 - length:#x}] for {length} bytes, got {address!r}")
+        address, length = check_address(address, length)
         if out is None:
             out = torch.empty(self.num_envs, length, dtype=torch.uint8, device=self.device)
         fits = out.shape == (self.num_envs, length) and out.dtype == torch.uint8 and out.device == self.device
@@ -218,11 +199,14 @@ class GameBoy:
 
     def close(self) -> None:
         """Let go of the buffers. Whatever is asked of it afterwards raises ValueError."""
-        self.machine, self.state = _Closed(), _Closed()  # type: ignore[assignment]
+        self.machine = self.state = Closed("GameBoy")  # type: ignore[assignment]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
-class _Closed:
-    """In place of what a closed GameBoy had."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise ValueError("this GameBoy is closed: make another one")
+def _storage(state: State) -> int:
+    return state.registers.untyped_storage().data_ptr()

@@ -30,8 +30,9 @@ GB_FN void lcd_compare(Lane *s) {
     stat_update(s);
 }
 
-// T-cycles that the objects of line LY add to mode 3 (Pan Docs, "OBJ penalty algorithm"). Objects that lie wholly to
-// the right of the screen cost nothing.
+// T-cycles that the objects of line LY add to mode 3, as PyBoy counts them. That is near Pan Docs' "OBJ penalty
+// algorithm", but 7 less in a line, only the first of those at one X waits for the background (there: at one tile), and a
+// line whose objects all lie wholly to the right of the screen takes 4 less than one without any.
 GB_FN i32 object_stretch(Machine *m) {
     if (!(m->s.lcdc & OBJ_ON)) return 0;
     u8 met[LINE_OBJECTS];
@@ -50,7 +51,7 @@ GB_FN i32 object_stretch(Machine *m) {
     }
     if (!count) return 0;
     if (!columns) return -4;
-    return dots > 7 ? dots - 7 : 0; // the first fetch overlaps with what every line does
+    return dots > 7 ? dots - 7 : 0;
 }
 
 GB_FN i32 line_stretch(Machine *m) {
@@ -145,7 +146,6 @@ GB_FN void lcd_vblank_line(Machine *m) {
     if (s->ly != HEIGHT) return;
     if (s->stat & 0x20 && !s->stat_line) s->irq |= IRQ_STAT; // mode 2's interrupt comes for line 144 as well
     s->irq |= IRQ_VBLANK;
-    s->window_hit = 0;
     if (s->first_frame && m->drawing) draw_blank(m);
 }
 

@@ -26,7 +26,6 @@ GB_COLD void lcd_switch(Machine *m, i32 value, i32 at) {
             s->first_frame = s->lcd_restart = 1;
             s->mode_hidden |= s->lyc_written;
             s->lyc_written = 0;
-            if (s->stat & STAT_LYC_IRQ) lcd_compare(s);
         } else {
             s->ly = 0;
             i32 irq = s->irq;

@@ -179,12 +179,13 @@ GB_FN i64 word_step(const Job *job) {
 #endif
 }
 
-// All that lane `source` of another job is becomes lane `lane` of this one.
+// All that lane `source` of another job is becomes lane `lane` of this one, which stays as it is where there is no such.
 GB_FN void copy_lane(const Job *job, const Job *other, i64 lane, i64 source, i32 part, i32 parts) {
     u8 *const to[] = {job->vram, job->wram, job->oam, job->high, job->cart};
     u8 *const from[] = {other->vram, other->wram, other->oam, other->high, other->cart};
     const i64 bytes[] = {VRAM_BYTES, WRAM_BYTES, OAM_BYTES, HIGH_BYTES, job->cart_bytes};
     i64 shown = screen_bytes(job);
+    if (source < 0 || source >= other->lanes) return;
     for (i32 i = 0; i < 5; i++)
         copy_words(lane_memory(to[i], lane, bytes[i]), word_step(job), lane_memory(from[i], source, bytes[i]),
                    word_step(other), bytes[i] / 4, part, parts);

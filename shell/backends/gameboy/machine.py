@@ -2,18 +2,19 @@
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from armfold.core.check import ShapeError, check_size
+from armfold.core.check import check_size
 from armfold.shell.backends.gameboy import build, cuda
 from armfold.shell.backends.gameboy.boot import boot_stub
 from armfold.shell.backends.gameboy.rom import BANK, Rom, find_rom
-from armfold.shell.backends.gameboy.state import FOLDER, SHAPES, Job, State, check_state, empty, register_index
+from armfold.shell.backends.gameboy.state import FOLDER, SHAPES, Job, State, empty, register_index
+from armfold.shell.check import Integers, check_range, check_state, lane_integers
 from armfold.shell.choose import suggest
 from armfold.shell.device import find_device
 
@@ -45,47 +46,67 @@ def action_buttons(name: str) -> int:
     """The byte of buttons of an action: "noop", a button, or several joined by "+". Raises ValueError."""
     if name == "noop":
         return 0
+    if not isinstance(name, str):
+        raise ValueError(f"actions must be names, got {name!r}")
     bits = 0
     for button in name.split("+"):
         if button not in BUTTONS:
-            raise suggest("action", button, ("noop", *BUTTONS))
+            alone = button == name
+            raise suggest("action" if alone else f"button in action {name!r},", button, ("noop",) * alone + BUTTONS)
         bits |= 1 << BUTTONS.index(button)
     return bits
 
 
+def as_actions(actions: Sequence[str]) -> tuple[str, ...]:
+    """Action names, as a tuple. Raises ValueError for no sequence, and for one string, which is a sequence as well."""
+    if isinstance(actions, str) or not isinstance(actions, Iterable):
+        kind = "the string " if isinstance(actions, str) else ""
+        raise ValueError(f"actions must be a sequence of names, got {kind}{actions!r}")
+    return tuple(actions)
+
+
+def check_step(frames_per_step: int, release_after_frames: int, actions: tuple[str, ...], draw: Draw) -> None:
+    """Raise ValueError for a step that cannot be. Names of actions are looked at by `action_buttons`."""
+    for name, frames in (("frames_per_step", frames_per_step), ("release_after_frames", release_after_frames)):
+        check_size(name, frames)
+        if frames > _MOST_FRAMES:
+            raise ValueError(f"{name} must be at most {_MOST_FRAMES}, got {frames}")
+    if not actions:
+        raise ValueError("actions must name at least one action, got none")
+    check_name("draw", draw, SHAPES)
+
+
 def check_settings(settings: Settings) -> None:
     """Raise ValueError for what cannot be."""
-    for name in ("frames_per_step", "release_after_frames"):
-        check_size(name, getattr(settings, name))
-        if getattr(settings, name) > _MOST_FRAMES:
-            raise ValueError(f"{name} must be at most {_MOST_FRAMES}, got {getattr(settings, name)}")
-    if not settings.actions:
-        raise ValueError("actions must name at least one action, got none")
-    for name, value, known in (
-        ("draw", settings.draw, SHAPES),
-        ("layout", settings.layout, ("contiguous", "interleaved")),
-    ):
-        if value not in known:
-            raise suggest(name, value, known)
+    check_step(settings.frames_per_step, settings.release_after_frames, settings.actions, settings.draw)
+    check_name("layout", settings.layout, ("contiguous", "interleaved"))
     check_size("threads", settings.threads)
     if settings.lanes_per_warp not in (1, 2, 4, 8, 16, 32):
         raise ValueError(f"lanes_per_warp must be 1, 2, 4, 8, 16 or 32, got {settings.lanes_per_warp!r}")
+
+
+def check_name(name: str, value: str, known: Collection[str]) -> None:
+    """Raise ValueError unless `value` is one of these names."""
+    if not isinstance(value, str) or value not in known:
+        raise suggest(name, str(value), known)
 
 
 class Machine:
     """A cartridge and the program that runs it, without a state: `step` makes a new one, `advance` writes into one."""
 
     def __init__(self, rom: str | Path | bytes | Rom, device: str | torch.device, settings: Settings) -> None:
-        """Compile the program, where that has not been done before. Raises ValueError and NoCompilerError."""
-        self.rom = rom if isinstance(rom, Rom) else find_rom(rom)
+        """Compile the program, where that has not been done before. Raises ValueError, TypeError and BuildError."""
+        self.rom = find_rom(rom)
         check_settings(settings)
         self.settings = settings
         self._rom = self.rom.tensor(find_device(device))
         self.device = self._rom.device  # with its number, as tensors have it
+        self._looks = self.device.type == "cpu"
         self.choices = torch.tensor([action_buttons(name) for name in settings.actions], dtype=torch.uint8)
         self.choices = self.choices.to(self.device)
         stub = torch.frombuffer(bytearray(boot_stub()), dtype=torch.uint8).to(self.device)
         self._boot = torch.cat((stub, self._rom[len(stub) : BANK]))
+        self.like = self._empty(1)  # what states of this machine are like
         self._program = (_Host if self.device.type == "cpu" else _Cuda)(settings, self.device)
 
     def init(self, num_envs: int) -> State:
@@ -99,8 +120,8 @@ class Machine:
 
     def clone(self, state: State) -> State:
         """A copy that lies in memory as this machine wants it. Raises ShapeError for a state of another one."""
+        check_state("state", state, self.like)
         copy = self._empty(len(state.registers))
-        check_state("state", state, copy)
         for buffer, value in zip(copy, state):
             buffer.copy_(value)
         return copy
@@ -138,6 +159,17 @@ class Machine:
             lanes_per_warp=settings.lanes_per_warp,
         )
 
+    def take(self, actions: Integers, out: Tensor) -> Tensor:
+        """`out`, int64 [N] on the device, filled with `actions` [N] of any integer dtype.
+
+        Raises ShapeError for another shape or dtype, and on the CPU ValueError for what is no action; on a GPU, where
+        looking would wait, such a lane presses nothing.
+        """
+        out.copy_(lane_integers("actions", actions, len(out)))
+        if self._looks:
+            check_range("actions", out, len(self.settings.actions))
+        return out
+
     def advance(self, job: Job) -> None:
         """One step of the state of a job, in place."""
         self._program.step(job)
@@ -151,16 +183,11 @@ class Machine:
         self._program.copy(job, source, mask, choice)
 
 
-def step(machine: Machine, state: State, actions: Tensor) -> State:
-    """The state after `actions` [N] int64. `state` stays as it is."""
-    wanted = tuple(state.registers.shape[:1])
-    if actions.dtype != torch.int64 or tuple(actions.shape) != wanted or actions.device != machine.device:
-        raise ShapeError(
-            f"actions must be int64 of shape {wanted} on {machine.device}, got {actions.dtype} "
-            f"{tuple(actions.shape)} on {actions.device}"
-        )
-    moved, taken = machine.clone(state), actions.contiguous()  # both live until the step is given out
-    machine.advance(machine.job(moved, actions=taken))
+def step(machine: Machine, state: State, actions: Integers) -> State:
+    """The state after `actions` [N], of any integer dtype. `state` stays as it is. Raises as `GameBoy.step` does."""
+    moved = machine.clone(state)
+    taken = machine.take(actions, torch.empty(len(moved.registers), dtype=torch.int64, device=machine.device))
+    machine.advance(machine.job(moved, actions=taken))  # whose tensors live until the step is given out
     return moved
 
 
@@ -216,10 +243,3 @@ class _Cuda:
 
     def _launch(self, name: str, threads: int, *arguments: Any) -> None:
         self._module.launch(name, -(-threads // _BLOCK), _BLOCK, *arguments)
-
-
-def as_actions(actions: Sequence[str]) -> tuple[str, ...]:
-    """Action names, as a tuple. Raises ValueError for one string, which is a sequence as well."""
-    if isinstance(actions, str):
-        raise ValueError(f"actions must be a sequence of names, got the string {actions!r}")
-    return tuple(actions)

@@ -41,7 +41,7 @@ def compile_cubin(source: Path, architecture: str, *, defines: Mapping[str, str 
     """The cubin of a .cu file for an architecture such as "sm_90", compiled first where the cache lacks it.
 
     Headers are the *.h beside the source. `defines` are preprocessor macros. Raises NoCompilerError where there is
-    neither NVRTC nor nvcc, and RuntimeError with the compiler's messages where it fails.
+    neither NVRTC nor nvcc, and BuildError with the compiler's messages where it fails.
     """
     compiler: Nvrtc | Nvcc | None = find_nvrtc() or find_nvcc()
     if compiler is None:
@@ -63,12 +63,12 @@ class Nvcc:
         self.identity = build.identify((path,))
 
     def compile(self, source: Path, options: list[str], out: Path) -> None:
-        """Write the cubin of a source. Raises RuntimeError with the compiler's messages where it fails."""
+        """Write the cubin of a source. Raises BuildError with the compiler's messages where it fails."""
         build.run_compiler([self._path, "-cubin", *options, "-o", str(out), str(source)])
 
 
 class Nvrtc:
-    """The NVRTC library at a path. Raises OSError where it cannot be loaded."""
+    """The NVRTC library at a path. Raises OSError where it cannot be loaded, BuildError where it does not work."""
 
     def __init__(self, path: str) -> None:
         self._library = ctypes.CDLL(path)
@@ -78,7 +78,7 @@ class Nvrtc:
         self.identity = f"NVRTC {major.value}.{minor.value} at {path}"
 
     def compile(self, source: Path, options: list[str], out: Path) -> None:
-        """Write the cubin of a source. Raises RuntimeError with the compiler's messages where it fails."""
+        """Write the cubin of a source. Raises BuildError with the compiler's messages where it fails."""
         named = {**_STAND_INS, **{path.name: path.read_text() for path in build.headers([source])}}
         names, texts = _strings(named), _strings(named.values())
         program = ctypes.c_void_p()
@@ -87,7 +87,9 @@ class Nvrtc:
         try:
             if self._library.nvrtcCompileProgram(program, len(options), _strings(options)) != 0:
                 log = build.first_errors(self._read(program, "ProgramLog").decode(errors="replace"))
-                raise RuntimeError(f"compiling failed: {log}\nthe compiler was {self.identity}, {' '.join(options)}")
+                raise build.BuildError(
+                    f"compiling failed: {log}\nthe compiler was {self.identity}, {' '.join(options)}"
+                )
             out.write_bytes(self._read(program, "CUBIN"))
         finally:
             self._call("nvrtcDestroyProgram", ctypes.byref(program))
@@ -102,7 +104,7 @@ class Nvrtc:
     def _call(self, name: str, *arguments: Any) -> None:
         status = getattr(self._library, name)(*arguments)
         if status != 0:
-            raise RuntimeError(f"{name} failed: {self._library.nvrtcGetErrorString(status).decode()}")
+            raise build.BuildError(f"{name} failed: {self._library.nvrtcGetErrorString(status).decode()}")
 
 
 def _strings(texts: Iterable[str]) -> ctypes.Array[ctypes.c_char_p]:

@@ -4,6 +4,7 @@ Source: Pan Docs, "The Cartridge Header".
 """
 
 import hashlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,10 +55,17 @@ def shipped_roms() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.gb"))
 
 
-def find_rom(rom: str | Path | bytes) -> Rom:
-    """The cartridge of an image, of a file, or of the name of a shipped game. Raises ValueError for what is none."""
-    if isinstance(rom, bytes):
-        return read_header(rom, "rom")
+def find_rom(rom: str | Path | bytes | bytearray | Rom) -> Rom:
+    """The cartridge of an image, of a file, or of the name of a shipped game; a Rom is itself.
+
+    Raises ValueError for what is none, and TypeError for what cannot be one.
+    """
+    if isinstance(rom, Rom):
+        return rom
+    if isinstance(rom, bytes | bytearray | memoryview):
+        return read_header(bytes(rom), "rom")
+    if not isinstance(rom, str | os.PathLike):
+        raise TypeError(f"rom must be a file, its bytes, the name of a shipped game or a Rom, got {rom!r}")
     path = Path(rom)
     if isinstance(rom, str) and rom in shipped_roms() and not path.exists():
         path = SHIPPED / f"{rom}.gb"

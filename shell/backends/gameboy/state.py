@@ -2,13 +2,13 @@
 
 import ctypes
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from armfold.core.check import ShapeError
 from armfold.shell.choose import suggest
 
 FOLDER = Path(__file__).parent
@@ -46,7 +46,7 @@ _LIMITS = {  # what each register may be, where that is not a byte
     "dma_next": (0, 0xA0),
     "ly": (0, 153),
     "next_mode": (0, 3),
-    "stretch": (-4, 0xFF),
+    "stretch": (-4, 111),
     "lcd_target": (0, 70224),
     "window_line": (0, 144),
     "clock_part": (0, 2**22),
@@ -60,7 +60,7 @@ class State(NamedTuple):
     vram: Tensor  # [N, 2048] int32 words, $8000 to $9fff
     wram: Tensor  # [N, 2048] int32 words, $c000 to $dfff
     oam: Tensor  # [N, 40] int32 words, $fe00 to $fe9f
-    high: Tensor  # [N, 64] int32 words, $ff00 to $ffff: the sound registers and HRAM; the rest is in `registers`
+    high: Tensor  # [N, 64] int32 words, $ff00 to $ffff: SB, the sound registers and HRAM; the rest is in `registers`
     cart_ram: Tensor  # [N, bytes / 4] int32 words, every bank
     screen: Tensor  # [N, H, W] uint8, shades 0 (white) to 3 of the last frame that was drawn; H = W = 0: none is
 
@@ -95,12 +95,29 @@ def check_registers(name: str, registers: Tensor, banks: int) -> None:
     """Raise ValueError for a number that no machine comes to. For what comes from outside: one may be an address."""
     numbers = dict(zip(REGISTERS, registers[0].tolist(), strict=True))
     limits = _LIMITS | dict.fromkeys(("rom_low", "rom_high"), (0, banks - 1))
-    if numbers["next_mode"] != 1:
-        limits["ly"] = (0, 143)
     for register, value in numbers.items():
         low, high = limits.get(register, (0, 0xFF))
         if not low <= value <= high:
             raise ValueError(f"{name} has {register} = {value}, which must lie in [{low}, {high}]")
+    for together, possible in _possible(numbers):
+        if not possible:
+            values = ", ".join(f"{register} = {numbers[register]}" for register in together)
+            raise ValueError(f"{name} has {values}, which no machine has together")
+
+
+def _possible(numbers: dict[str, int]) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Registers that hang together, and whether they do: the timer's reload, and the LCD's place in its frame."""
+    get = numbers.__getitem__
+    yield ("reload", "reload_left"), (get("reload") > 0) == (get("reload_left") > 0)
+    yield ("lcdc", "ly"), get("lcdc") & 0x80 > 0 or get("ly") == 0
+    if not get("lcdc") & 0x80 or get("lcd_restart"):
+        return
+    line, mode, phase = get("ly"), get("next_mode"), get("lcd_phase")
+    yield ("next_mode", "lcd_phase"), (mode == 2) == (phase > 0)
+    yield ("ly", "next_mode"), mode == 1 if line > 143 else line == 143 or mode != 1
+    yield ("ly", "lcd_phase"), (line < 143 or phase != 1) and (line > 0 or phase != 2)
+    yield ("ly", "lcd_target"), 456 * line - 4 <= get("lcd_target") <= 456 * (line + 1)  # 4: the first line is shorter
+    yield ("ly", "window_line"), get("window_line") <= line + 1
 
 
 def register_index(name: str) -> int:
@@ -108,19 +125,3 @@ def register_index(name: str) -> int:
     if name not in REGISTERS:
         raise suggest("register", name, REGISTERS)
     return REGISTERS.index(name)
-
-
-def check_state(name: str, state: State, like: State, lanes: int | None = None) -> None:
-    """Raise ShapeError unless `state` could lie in the buffers `like`, with as many lanes or with `lanes`."""
-    if not isinstance(state, State):
-        raise ShapeError(f"{name} must be a State, got {type(state).__name__}")
-    count = len(like.registers) if lanes is None else lanes
-    if not count:
-        raise ShapeError(f"{name} must have at least one lane, got none")
-    for field, value, buffer in zip(State._fields, state, like):
-        wanted = (count, *buffer.shape[1:])
-        if value.shape != wanted or value.dtype != buffer.dtype or value.device != buffer.device:
-            raise ShapeError(
-                f"{name}.{field} must be {buffer.dtype} {wanted} on {buffer.device}, got {value.dtype} "
-                f"{tuple(value.shape)} on {value.device}"
-            )

@@ -6,7 +6,7 @@
 
 #include "types.h"
 
-enum { TIMER_RUNS = 4, RELOAD_TICKS = 4, TRANSFER_DOTS = 8 * 512 };
+enum { SB = 0x01, TIMER_RUNS = 4, RELOAD_TICKS = 4, TRANSFER_DOTS = 8 * 512 };
 
 GB_FN i32 timer_period(i32 tac) {
     i32 rate = tac & 3;
@@ -102,7 +102,7 @@ GB_FN void timer_write(Machine *m, i32 address, i32 value, i32 at) {
     }
 }
 
-// Nobody is at the other end of the cable: a transfer by the own clock ends, and all its bits are 1.
+// A transfer by the own clock ends.
 GB_FN void serial_run(Lane *s, i32 at) {
     if (at < s->serial_end) return;
     s->sc &= 0x7f;
@@ -110,11 +110,14 @@ GB_FN void serial_run(Lane *s, i32 at) {
     s->irq |= IRQ_SERIAL;
 }
 
+// Nobody is at the other end of the cable: all bits that a transfer brings are 1. SB shows them from its beginning.
 GB_FN void serial_write(Machine *m, i32 value, i32 at) {
     Lane *s = &m->s;
+    i32 begins = (value & 0x81) == 0x81;
     serial_run(s, at);
     s->sc = value | 0x7e;
-    s->serial_end = (value & 0x81) == 0x81 ? at + TRANSFER_DOTS : NEVER;
+    s->serial_end = begins ? at + TRANSFER_DOTS : NEVER;
+    if (begins) AT(m->high, SB) = 0xff;
     look_up(m);
 }
 

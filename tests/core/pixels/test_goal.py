@@ -12,7 +12,7 @@ from torch import Tensor
 
 from armfold.core import random
 from armfold.core.check import ShapeError
-from armfold.core.pixels import GoalState, goal_distance, goal_init, goal_restart, goal_step
+from armfold.core.pixels import GoalState, check_goal_frame, goal_distance, goal_init, goal_restart, goal_step
 from tests.purity import check_pure, same_bits
 
 SHAPES = st.sampled_from([(), (1,), (4,), (2, 2), (0,)])
@@ -212,6 +212,9 @@ def test_wrong_arguments_are_named() -> None:
         (lambda: goal_distance(frame, goal[:1]), r"goal must have shape \(2, 4, 6\), got \(1, 4, 6\)"),
         (lambda: goal_distance(frame, goal[0, :2]), r"goal must have shape \(4, 6\), got \(2, 6\)"),
         (lambda: goal_distance(frame.int(), goal), r"frame must be uint8 of shape \(\*B, H, W\), got torch.int32"),
+        (lambda: goal_distance(frame[:, :0], goal[:, :0]), r"frame must have H and W >= 1, got \(2, 0, 6\)"),
+        (lambda: check_goal_frame("frame", frame), r"frame must have shape \(4, 6\), got \(2, 4, 6\)"),
+        (lambda: check_goal_frame("frame", frame[0], (72, 80)), r"frame must have shape \(72, 80\), got \(4, 6\)"),
         (lambda: goal_distance(frame, goal.float()), r"goal must be uint8 of shape \(\*B, H, W\), got torch.float32"),
         (lambda: goal_init(dist.long()), r"dist must be floating, got torch.int64"),
         (lambda: goal_step(state, dist[:1]), r"dist must have shape \(2,\), got \(1,\)"),
@@ -226,6 +229,10 @@ def test_wrong_arguments_are_named() -> None:
     ):
         with pytest.raises(ShapeError, match=complaint):
             call()
+    with pytest.raises(ValueError, match=r"frame must lie in \[0, 3\], got 4"):
+        check_goal_frame("frame", frame[0] + 4)
+    with pytest.raises(TypeError, match="frame must be a tensor, got ndarray"):
+        check_goal_frame("frame", frame[0].numpy())
     for knobs, complaint in (
         ({"k": 0}, "k must be an integer >= 1, got 0"),
         ({"max_steps": 0}, "max_steps must be an integer >= 1, got 0"),
