@@ -81,13 +81,16 @@ def check_restart(mask: Tensor, choice: Tensor, num_envs: int, device: torch.dev
 
 
 def check_state(name: str, state: Any, like: NamedTuple, lanes: int | None = None) -> None:
-    """Raise ShapeError unless `state` is of the type of `like`, a tuple of tensors [N, ...], with tensors that are
-    alike but for their lanes: so many, or any number but none."""
+    """Raise ShapeError unless `state` is of the type of `like`, a tuple of tensors [N, ...] or of such tuples, with
+    tensors that are alike but for their lanes: so many, or any number but none."""
     kind = type(like)
     if not isinstance(state, kind):
         got = type(state)
         raise ShapeError(f"{name} must be {kind.__module__}.{kind.__name__}, got {got.__module__}.{got.__name__}")
     for field, value, buffer in zip(kind._fields, state, like):
+        if not isinstance(buffer, Tensor):
+            check_state(f"{name}.{field}", value, buffer, lanes)
+            continue
         if not isinstance(value, Tensor):
             raise ShapeError(f"{name}.{field} must be a tensor, got {type(value).__name__}")
         if lanes is None:

@@ -1,5 +1,7 @@
 """Machines that pixel environments run on, and which of them a user gets."""
 
+import inspect
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,8 +12,13 @@ from armfold.shell.backends.gameboy import BuildError, GameBoy, Rom
 from armfold.shell.backends.gameboy.machine import check_name
 from armfold.shell.backends.pyboy import PyBoyBackend
 from armfold.shell.backends.pyboy_lanes import find_pyboy
+from armfold.shell.choose import suggest
 
 Kind = Literal["auto", "gameboy", "pyboy"]
+SETTINGS = {  # names of each machine's arguments
+    name: inspect.signature(kind).parameters.keys() - {"rom", "num_envs"}
+    for name, kind in (("gameboy", GameBoy), ("pyboy", PyBoyBackend))
+}
 
 
 def open_backend(
@@ -29,6 +36,7 @@ def open_backend(
     TypeError for a setting that the backend has not and for what is no ROM at all.
     """
     check_name("backend", backend, get_args(Kind))
+    _check_settings(settings, "pyboy" if backend == "pyboy" else "gameboy")
     if backend == "pyboy":
         return PyBoyBackend(rom, num_envs, device, **settings)
     try:
@@ -40,8 +48,26 @@ def open_backend(
             find_pyboy()
         except ValueError:
             raise type(error)(f"{error}; or `pip install 'armfold[pyboy]'`: PyBoy needs no compiler") from error
-        warnings.warn(f"{error}; PyBoy plays instead, many times slower", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{error}; PyBoy plays instead, many times slower", RuntimeWarning, _callers_level())
         return PyBoyBackend(rom, num_envs, device, **_shared(settings))
+
+
+def _check_settings(settings: dict[str, Any], backend: str) -> None:
+    """Raise TypeError for the name of a setting that this backend has not."""
+    for name in settings:
+        if name in SETTINGS[backend]:
+            continue
+        if others := [other for other in SETTINGS if name in SETTINGS[other]]:
+            raise TypeError(f"backend {backend!r} has no setting {name!r}, which {others[0]!r} has")
+        raise TypeError(str(suggest("setting", name, SETTINGS[backend])))
+
+
+def _callers_level() -> int:
+    """The `stacklevel` with which a function that calls this one warns at the nearest line outside of the library."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("armfold."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _shared(settings: dict[str, Any]) -> dict[str, Any]:

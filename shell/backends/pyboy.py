@@ -21,7 +21,7 @@ from torch import Tensor
 from armfold.core.check import ShapeError, check_size
 from armfold.shell.backends.gameboy.machine import ACTIONS, Draw, action_buttons, as_actions, check_name, check_step
 from armfold.shell.backends.gameboy.rom import Rom, find_rom
-from armfold.shell.backends.gameboy.saves import fit_screen
+from armfold.shell.backends.gameboy.saves import SAVED_BY, fit_screen
 from armfold.shell.backends.gameboy.state import SHAPES
 from armfold.shell.backends.pyboy_lanes import Lanes, Settings, Worker, find_pyboy, serve
 from armfold.shell.check import (
@@ -145,7 +145,7 @@ class PyBoyBackend:
     """N PyBoys that play one cartridge, stepped one after the other, or by workers.
 
     screen: what the last frame of a step showed, uint8 [N, 72, 80] ([N, 144, 160] for draw="full"), shades 0 (white) to
-    3. A lane that meets an illegal opcode stands still until it is reset (`faults`).
+    3. A lane that meets an illegal opcode stands still until it is reset (`faults`), and shows white.
     """
 
     def __init__(
@@ -248,7 +248,8 @@ class PyBoyBackend:
         return State(data, self.screen[chosen], self.faults[chosen])
 
     def restore(self, state: State) -> None:
-        """Go on from what `snapshot` gave. Raises ShapeError for another number of lanes, cartridge or screen."""
+        """Go on from what `snapshot` gave. Raises ShapeError for another number of lanes, size of PyBoy's state, which
+        goes with the cartridge's RAM and mapper, or screen. Other cartridges are not told apart."""
         check_state("state", state, self._power_on, self.num_envs)
         self._load(list(range(self.num_envs)), state, list(range(self.num_envs)))
 
@@ -263,7 +264,7 @@ class PyBoyBackend:
         version, and for one without a picture where one is wanted."""
         name = f"state {str(path)!r}"
         facts = {"kind": _KIND, "version": _VERSION, "rom": self.rom.sha256}
-        tensors, _ = read_tensors(name, Path(path), **facts, fields=State._fields)
+        tensors, _ = read_tensors(name, Path(path), **facts, fields=State._fields, hints=SAVED_BY)
         tensors["screen"] = fit_screen(name, tensors["screen"], SHAPES[self.draw])
         state = State(**tensors)
         check_state(name, state, self._power_on, 1)

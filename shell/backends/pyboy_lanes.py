@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import warnings
+import weakref
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -137,6 +138,7 @@ class Lanes:
         self._press = [getattr(event, f"PRESS_{_event(name)}") for name in BUTTONS]
         self._release = [getattr(event, f"RELEASE_{_event(name)}") for name in BUTTONS]
         self._watch = _Watch()
+        weakref.finalize(self, self._watch.close)  # its thread would outlast who forgets to close them
         self.boys = [make_pyboy(settings.rom) for _ in faults]
 
     def step(self, buttons: Bytes) -> None:
@@ -161,7 +163,9 @@ class Lanes:
             boy.send_input(press if held >> bit & 1 else release)
 
     def _show(self, lane: int) -> None:
-        if self._settings.draw != "none":
+        if self._faults[lane]:
+            self._screens[lane] = 0
+        elif self._settings.draw != "none":
             stride = 2 if self._settings.draw == "half" else 1
             np.copyto(self._screens[lane], self.boys[lane].screen.ndarray[::stride, ::stride, 0])
 

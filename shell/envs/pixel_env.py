@@ -12,7 +12,7 @@ from armfold.core.check import check_key, check_shape, check_size
 from armfold.core.pixels import InfoMode, step_info
 from armfold.core.pixels.frames import check_frame
 from armfold.shell.buffers import write
-from armfold.shell.check import Integers, lane_integers
+from armfold.shell.check import Integers, check_state, lane_integers
 from armfold.shell.choose import suggest
 from armfold.shell.compiled import Mode, bind, choose, tensor_tunables
 from armfold.shell.envs.backend import Backend
@@ -33,7 +33,7 @@ from armfold.shell.envs.pixel_steps import (
     write_choice,
 )
 from armfold.shell.envs.pixel_tasks import Task
-from armfold.shell.envs.reset_cache import ResetCache, check_alike
+from armfold.shell.envs.reset_cache import ResetCache
 from armfold.shell.envs.vector import check_ended
 
 
@@ -79,13 +79,17 @@ class TaskEnv:
 
         stack_k: K, frames in an observation. info_mode: "full" for every lane's distance and reset, "stats" for
         statistics of them, "none". skip_reset_if_empty: the host asks whether any lane has ended before it has any
-        restored; what comes out is the same. starts: snapshots to start from, a State with S lanes (`reset_cache`);
-        None: power-on. final_obs: whether it is kept, in as much memory as observations take. autoreset: False starts
-        nothing again: until `restart`, lanes that ended stay terminated or truncated and are paid 0, while their
-        machines go on. compile: "off", which allocates and is slower; "on"; or "auto": "on" where a compiler is found,
-        and a warning where none is. Compiled, the first reset and the first step take 5 to 20 seconds together.
-        Raises ValueError for what cannot be.
+        restored; what comes out is the same. starts: snapshots to start from, a State with S lanes, a file of
+        `save_state`, or a list of these; None: power-on. final_obs: whether it is kept, in as much memory as
+        observations take. autoreset: False starts nothing again: until `restart`, lanes that ended stay terminated or
+        truncated and are paid 0, while their machines go on. compile: "off", which allocates and is slower; "on"; or
+        "auto": "on" where a compiler is found, and a warning where none is. Compiled, the first reset and the first
+        step take 5 to 20 seconds together.
+        Raises ValueError for what cannot be, TypeError for no machines.
         """
+        if not hasattr(backend, "draw"):
+            got = type(backend).__name__
+            raise TypeError(f"backend must be machines, as open_backend or make_pixels makes them of a ROM, got {got}")
         check_size("stack_k", stack_k)
         if info_mode not in get_args(InfoMode):
             raise suggest("info_mode", str(info_mode), get_args(InfoMode))
@@ -263,7 +267,7 @@ class TaskEnv:
         if not isinstance(snapshot, Snapshot):
             raise TypeError(f"snapshot must be a Snapshot, got {type(snapshot).__name__}")
         check_frame("snapshot.obs", snapshot.obs, self._outputs[0].obs.shape)
-        check_alike("snapshot.lanes", snapshot.lanes, self._lanes, same_lanes=True)
+        check_state("snapshot.lanes", snapshot.lanes, self._lanes, self.num_envs)
         self.backend.restore(snapshot.machine)
         self._begun = True
         _, outputs = self._take_turn()

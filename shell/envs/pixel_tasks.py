@@ -32,6 +32,7 @@ class Task(NamedTuple):
     init(frame, memory) -> state                        of episodes with these first frames
     step(state, frame, memory) -> (state, Outcome)
     restart(state, frame, memory, mask) -> state        new episodes for the lanes of mask, bool [N]
+    state: a NamedTuple of tensors [N, ...], or of such tuples
     watch: address and length of the memory that these are given; None: L is 0
     """
 

@@ -1,7 +1,7 @@
 """Pixel environments on the torch-native vector face: what a screen shows, and what is paid for it."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,17 +12,14 @@ from torch import Tensor
 from armfold.core.check import ShapeError
 from armfold.core.pixels.frames import check_frame
 from armfold.core.types import Scalar
-from armfold.shell.backends import open_backend
-from armfold.shell.backends.gameboy import GameBoy
+from armfold.shell.backends import SETTINGS, open_backend
 from armfold.shell.backends.gameboy.rom import Rom as Cartridge
 from armfold.shell.backends.gameboy.rom import find_rom
-from armfold.shell.backends.pyboy import PyBoyBackend
 from armfold.shell.choose import suggest
 from armfold.shell.envs.backend import Backend
 from armfold.shell.envs.pixel_env import Knobs, TaskEnv
 from armfold.shell.envs.pixel_steps import FRAME, Info, Outputs, Snapshot
 from armfold.shell.envs.pixel_tasks import MemoryReward, Task, goal_task, memory_task
-from armfold.shell.envs.reset_cache import load_starts
 from armfold.shell.store.goals import find_start, load_goal
 
 __all__ = [
@@ -41,6 +38,7 @@ __all__ = [
 ]
 
 Rom = str | Path | bytes | Cartridge
+_OF_MACHINES = {"backend"}.union(*SETTINGS.values())  # options that make_pixels hands to open_backend
 
 
 class PixelsEnv(TaskEnv):
@@ -54,7 +52,8 @@ class PixelsEnv(TaskEnv):
         reward: MemoryReward | None = None,
         **knobs: Unpack[Knobs],
     ) -> None:
-        """max_steps: of an episode, which is then cut off; None: it has no end. Raises ValueError."""
+        """max_steps: of an episode, which is then cut off; None: it has no end. Raises ValueError and TypeError."""
+        _check_options(knobs, PixelsEnv)
         super().__init__(backend, memory_task(reward, max_steps=max_steps), **knobs)
 
 
@@ -80,8 +79,14 @@ class GoalEnv(TaskEnv):
         max_steps: int | None = 512,
         **knobs: Unpack[Knobs],
     ) -> None:
-        """goal: uint8 [72, 80], shades 0 to 3, which is copied. A frame is near it below the distance tau in (0, 1].
-        max_steps: of an episode, which is then cut off; None: only a goal ends it. Raises as `goal_task` does."""
+        """goal: uint8 [72, 80], shades 0 to 3, which is copied; of a whole screen, what `core.pixels.downsample` makes.
+        A frame is near it below the distance tau in (0, 1]. max_steps: of an episode, which is then cut off; None: only
+        a goal ends it. Raises as `goal_task` does."""
+        _check_options(knobs, GoalEnv)
+        if not isinstance(goal, Tensor):
+            raise TypeError(
+                f"goal must be a tensor, got {type(goal).__name__}: load_goal reads paths, make_pixels takes those, too"
+            )
         check_frame("goal", goal, FRAME)
         tunables = {"tau": tau, "alpha": alpha, "step_penalty": step_penalty, "goal_reward": goal_reward}
         super().__init__(backend, goal_task(goal, k=k, max_steps=max_steps, **tunables), **knobs)
@@ -92,38 +97,40 @@ def make_pixels(rom: Rom = "lantern", num_envs: int = 1, *, goal: Any = None, **
 
     rom: a file, its bytes, or the name of a shipped game. goal: uint8 [72, 80], a tensor or an array, or the path of a
     goal that `save_goal` wrote, as `armfold pixels goal` does: then tau, k and starts are its own where none are given.
-    The options are those of `open_backend` and of the environment, where starts may also be files of `save_state`.
+    The options are those of `open_backend` and of the environment.
 
     Raises ValueError, also for a goal or a state of another ROM; BuildError where nothing here can play; TypeError for
     an option that is not there, or goes with a goal only, or without one.
     """
-    settings = {"backend"}.union(*(inspect.signature(kind).parameters for kind in (GameBoy, PyBoyBackend)))
-    settings -= {"rom", "num_envs"}
     kind: type[TaskEnv] = PixelsEnv if goal is None else GoalEnv
-    _check_options(options, settings, kind)
+    _check_options(options, kind, _OF_MACHINES)
     cartridge = find_rom(rom)
-    knobs = {name: value for name, value in options.items() if name not in settings}
+    knobs = {name: value for name, value in options.items() if name not in _OF_MACHINES}
     if goal is not None:
         knobs = _find_goal(goal, cartridge) | knobs
-    backend = open_backend(cartridge, num_envs, **{name: options[name] for name in options.keys() & settings})
+    backend = open_backend(cartridge, num_envs, **{name: options[name] for name in options.keys() & _OF_MACHINES})
     try:
-        return kind(backend, **knobs | {"starts": _load(backend, knobs.get("starts"))})
+        return kind(backend, **knobs)
     except Exception:
         backend.close()
         raise
 
 
-def _check_options(options: dict[str, Any], settings: set[str], kind: type[TaskEnv]) -> None:
-    """Raise TypeError for the name of an option that neither a backend nor an environment of this kind has."""
+def _check_options(options: Iterable[str], kind: type[TaskEnv], settings: Collection[str] = ()) -> None:
+    """Raise TypeError for the name of an option that an environment of this kind has not, nor is one of `settings`."""
+    apart: type[TaskEnv] = PixelsEnv if kind is GoalEnv else GoalEnv
     own, other = (
-        settings.union(Knobs.__annotations__, inspect.signature(each).parameters) - {"knobs"}
-        for each in (kind, PixelsEnv if kind is GoalEnv else GoalEnv)
+        {*settings, *Knobs.__annotations__, *inspect.signature(each).parameters} - {"knobs"} for each in (kind, apart)
     )
     for name in options:
-        if name not in own | other:
-            raise TypeError(str(suggest("option", name, own | other)))
-        if name not in own:
-            raise TypeError(f"option {name!r} {'needs a goal' if kind is PixelsEnv else 'goes without a goal'}")
+        if name in own:
+            continue
+        if name in other:
+            why = "needs a goal" if kind is PixelsEnv else "goes without a goal"
+            raise TypeError(f"option {name!r} {why}: {apart.__name__} has it")
+        if name in _OF_MACHINES:
+            raise TypeError(f"option {name!r} is one of machines: give it to open_backend or to make_pixels")
+        raise TypeError(str(suggest("option", name, own | other)))
 
 
 def _find_goal(goal: Any, cartridge: Cartridge) -> dict[str, Any]:
@@ -138,11 +145,3 @@ def _find_goal(goal: Any, cartridge: Cartridge) -> dict[str, Any]:
     if not isinstance(goal, Tensor):
         raise TypeError(f"goal must be a tensor, an array or the path of a goal, got {type(goal).__name__}")
     return {"goal": goal}
-
-
-def _load(backend: Backend, starts: Any) -> Any:
-    """What `starts` names: files, or a State, which says itself what it must be."""
-    paths = [starts] if isinstance(starts, str | Path) else starts
-    if isinstance(paths, Sequence) and paths and all(isinstance(path, str | Path) for path in paths):
-        return load_starts(backend, paths)
-    return starts

@@ -195,8 +195,8 @@ def check_vector(
     lanes: int, backend: str, num_workers: int = 1, batch_size: int | None = None, overwork: bool = False
 ) -> None:
     """Raise ValueError unless `make_vector` can make a vector of these."""
+    check_size("num_workers", num_workers)  # first: `make_puffer_vector` has no other number
     check_size("lanes", lanes)
-    check_size("num_workers", num_workers)
     if backend not in ("serial", "mp"):
         raise ValueError(f"backend must be 'serial' or 'mp', got {backend!r}")
     if lanes % num_workers:

@@ -25,6 +25,7 @@ def make_single(env: str, *, max_steps: int | None = 1000, compile: Mode = "off"
     p, x and theta may be arrays or lists; ten arms where nothing says how many. "dataset" takes x and p, or path: a CSV
     or NPZ file, or "digits". Raises ValueError, and TypeError for an option that the environment has not.
     """
+    _check_single(options)
     world, limit = _make(env, **options)
     return BanditGym(world, max_steps=max_steps, compile=compile, limit=limit)
 
@@ -72,9 +73,16 @@ def _floats(name: str, values: Any) -> Tensor:
         raise ValueError(f"{name} must be numbers, got {values!r} ({error})") from error
 
 
+def _check_single(options: dict[str, Any]) -> None:
+    """Raise TypeError for a number of lanes."""
+    if "num_envs" in options:
+        raise TypeError("option 'num_envs' is of gymnasium.make_vec: gymnasium.make makes one lane")
+
+
 def make_pixels_single(rom: Rom = "lantern", *, render_mode: str | None = None, **options: Any) -> PixelsGym:
     """What `gymnasium.make("armfold/Pixels-v0")` calls: one lane of a game on a Game Boy, with the options of
     `make_pixels`; compile is "off" where nothing else is said. Raises what that raises."""
+    _check_single(options)
     return PixelsGym(make_pixels(rom, 1, **_EAGER | options), render_mode=render_mode)
 
 

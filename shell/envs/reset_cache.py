@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from armfold.core.check import ShapeError
-from armfold.shell.buffers import write
+from armfold.shell.buffers import Layout
+from armfold.shell.check import check_state
 from armfold.shell.envs.backend import Backend
 
 
@@ -22,10 +22,9 @@ class ResetCache:
     """
 
     def __init__(self, backend: Backend, starts: Any = None, *, skip_if_empty: bool = False) -> None:
-        """starts: a State of the backend with S >= 1 lanes, as `backend.snapshot(lanes)` or `load_starts` gives it;
-        None: power-on. Raises ShapeError for one of another machine."""
+        """starts: what `load_starts` takes; None: power-on. Raises as that does."""
         self.backend, self.skip_if_empty = backend, skip_if_empty
-        self.starts = None if starts is None else _lay(backend, starts)
+        self.starts = None if starts is None else load_starts(backend, starts)
         self.count = 1 if starts is None else len(pytree.tree_leaves(self.starts)[0])
 
     def restore(self, mask: Tensor, choice: Tensor, any_lane: Tensor | None = None) -> bool:
@@ -39,53 +38,29 @@ class ResetCache:
         return True
 
 
-def load_starts(backend: Backend, paths: str | Path | Sequence[str | Path]) -> Any:
-    """A file of `save_state`, or several in their order, as a State [S] to start from.
+def load_starts(backend: Backend, starts: Any) -> Any:
+    """A State of the backend with S >= 1 lanes, a file of `save_state`, or several of these in their order, as one
+    State to start from: a copy on the backend's device, in its layout.
 
-    Raises ValueError for no files, and for a file that is of another ROM or not there at all.
+    Raises ValueError for none, and for a file that is of another ROM or not there at all; ShapeError for a State of
+    another machine; TypeError for what is neither.
     """
-    listed = [paths] if isinstance(paths, str | Path) else paths
+    several = isinstance(starts, Sequence) and not isinstance(starts, str) and not hasattr(starts, "_fields")
+    listed = starts if several else [starts]  # a State is a tuple too
     if not listed:
-        raise ValueError("paths must name at least one file, got none")
-    return join_starts([backend.read_state(path) for path in listed])
+        raise ValueError("starts must hold at least one State or file, got none")
+    like, states = backend.snapshot([0]), []
+    for i, one in enumerate(listed):
+        name = f"starts[{i}]" if several else "starts"
+        state = backend.read_state(one) if isinstance(one, str | Path) else one
+        if not isinstance(state, tuple):
+            wanted = "a State of this backend or a file" + ("" if several else ", or several of these")
+            raise TypeError(f"{name} must be {wanted}, got {type(state).__name__}")
+        states.append(pytree.tree_map_only(Tensor, lambda x: x.to(backend.device), state))
+        check_state(name, states[-1], like)
+    return pytree.tree_map(_lay, like, *states)
 
 
-def join_starts(states: Sequence[Any]) -> Any:
-    """States [S_i] of one machine as one State [sum S_i]. Raises ValueError for none, ShapeError for others."""
-    if not states:
-        raise ValueError("states must hold at least one State, got none")
-    for state in states[1:]:
-        check_alike("states", state, states[0])
-    return pytree.tree_map(lambda *parts: torch.cat(parts), *states)
-
-
-def _lay(backend: Backend, starts: Any) -> Any:
-    """`starts` on the backend's device, in its layout."""
-    check_alike("starts", starts, backend.snapshot([0]))
-    lanes = {len(leaf) for leaf in pytree.tree_leaves(starts)}
-    if len(lanes) != 1 or lanes == {0}:
-        raise ShapeError(f"starts must have the same number of lanes, at least 1, in every field, got {sorted(lanes)}")
-    laid = backend.snapshot([0] * lanes.pop())
-    write(laid, starts)
-    return laid
-
-
-def check_alike(name: str, state: Any, wanted: Any, *, same_lanes: bool = False) -> None:
-    """Raise ShapeError unless two trees of tensors [N, ...] differ in nothing but their values and, where these need
-    not be the same, their numbers of lanes."""
-    leaves, spec = pytree.tree_flatten(state)
-    wanted_leaves, wanted_spec = pytree.tree_flatten(wanted)
-    if spec != wanted_spec:
-        raise ShapeError(f"{name} must be a {type(wanted).__name__} of this backend, got {type(state).__name__}")
-    for i, (x, y) in enumerate(zip(leaves, wanted_leaves, strict=True)):
-        has, wants = (_describe(tensor, same_lanes) for tensor in (x, y))
-        if has != wants:
-            field = wanted._fields[i] if len(leaves) == len(getattr(wanted, "_fields", ())) else f"tensor {i}"
-            raise ShapeError(f"{name} must have {wants} as its {field}, got {has}")
-
-
-def _describe(x: Any, lanes: bool) -> str:
-    """The dtype and shape of a tensor, with or without its number of lanes."""
-    if not isinstance(x, Tensor):
-        return repr(x)
-    return f"{x.dtype} {tuple(x.shape) if lanes or not x.ndim else ('N', *x.shape[1:])}"
+def _lay(like: Tensor, *parts: Tensor) -> Tensor:
+    """Tensors [S_i, ...] as one [sum S_i, ...], with lanes fastest in memory where they are so in `like`, [1, ...]."""
+    return Layout(like.stride(0) == 1, sum(map(len, parts))).lay(torch.cat(parts))

@@ -244,6 +244,8 @@ class VectorEnv:
 
 def check_ended(ended: Tensor, lanes: int) -> None:
     """Raise ShapeError unless `ended` is a tensor [lanes] of bools."""
+    if not isinstance(ended, Tensor):
+        raise ShapeError(f"ended must be a tensor, got {type(ended).__name__}")
     if ended.shape != (lanes,) or ended.dtype != torch.bool:
         raise ShapeError(f"ended must be bool of shape ({lanes},), got {ended.dtype} {tuple(ended.shape)}")
 

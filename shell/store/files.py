@@ -1,13 +1,20 @@
 """Writing files whole or not at all, and reading back tensors that say what they are."""
 
+import contextlib
+import glob
 import os
+import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
 from torch import Tensor
+
+_DAY = 86400.0
 
 
 def check_writable(name: str, path: Path) -> None:
@@ -33,9 +40,10 @@ def find_place(name: str, path: Path | None) -> Path | None:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then fsync it and rename it over `path`."""
+    """Let `write` fill a temporary file beside `path`, then fsync it and rename it over `path`. Any number may write it
+    at once: the last one's stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    temporary = partial_name(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -48,6 +56,21 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def partial_name(path: Path) -> Path:
+    """A hidden name beside `path` that nobody else has, with its suffix, for what is renamed to it once it is whole.
+    Deletes what others of that path left behind."""
+    sweep(path.parent, f".{glob.escape(path.stem)}.{'?' * 16}.partial{glob.escape(path.suffix)}")
+    return path.with_name(f".{path.stem}.{secrets.token_hex(8)}.partial{path.suffix}")
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Delete the files and folders of this pattern that are older than a day: somebody was killed over them."""
+    for left in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            if left.stat().st_mtime < time.time() - _DAY:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,13 +86,21 @@ def write_tensors(name: str, path: Path, tensors: Mapping[str, Tensor], facts: M
 
 
 def read_tensors(
-    name: str, path: Path, *, kind: str, version: str, rom: str | None = None, fields: Collection[str] | None = None
+    name: str,
+    path: Path,
+    *,
+    kind: str,
+    version: str,
+    rom: str | None = None,
+    fields: Collection[str] | None = None,
+    hints: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a safetensors file, and its metadata: strings, of which "format" and "version" must be these.
 
     rom: the sha256 that must be its "rom"; None: any, or none. fields: names of the tensors that it must hold; None:
-    any. Nothing is unpickled. Raises ValueError, which begins with `name`, for what is no file, cannot be read, is of
-    another kind, version or ROM, or holds other tensors.
+    any. hints: what the error for a file of another kind ends with, by that kind. Nothing is unpickled. Raises
+    ValueError, which begins with `name`, for what is no file, cannot be read, is of another kind, version or ROM, or
+    holds other tensors.
     """
     if not path.is_file():
         raise ValueError(f"{name} is not a file")
@@ -80,7 +111,8 @@ def read_tensors(
     except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(f"{name} cannot be read ({error})") from error
     if facts.get("format") != kind:
-        raise ValueError(f"{name} is not an {kind}, but {facts.get('format', 'something else')!r}")
+        other = facts.get("format", "something else")
+        raise ValueError(f"{name} is not an {kind}, but {other!r}{(hints or {}).get(other, '')}")
     if facts.get("version") != version:
         raise ValueError(f"{name} is of another version of armfold (format {facts.get('version')}, here {version})")
     if rom is not None and facts.get("rom") != rom:

@@ -12,7 +12,7 @@ from torch import Tensor
 from armfold.core.check import check_number, check_size
 from armfold.core.pixels import check_goal_frame
 from armfold.shell.envs.pixel_steps import FRAME
-from armfold.shell.store.files import read_tensors, write_whole
+from armfold.shell.store.files import partial_name, read_tensors, write_whole
 
 GOAL, START, PICTURE = "goal.safetensors", "start.safetensors", "goal.png"  # the files of a goal's folder
 _FORMAT, _VERSION = "armfold goal", "1"
@@ -61,8 +61,7 @@ def save_goal(
     facts = {"format": _FORMAT, "version": _VERSION, "rom": goal.rom, "tau": repr(float(goal.tau)), "k": str(goal.k)}
     data = safetensors.torch.save({"frame": goal.frame.cpu().contiguous()}, metadata=facts)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of somebody who was killed
+    partial = partial_name(folder)
     try:
         partial.mkdir()
         write_whole(partial / GOAL, lambda temporary: temporary.write_bytes(data))

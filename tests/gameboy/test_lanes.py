@@ -14,6 +14,7 @@ from torch import Tensor
 from armfold.core.check import ShapeError
 from armfold.shell.backends.gameboy import GameBoy, State, build, find_rom, machine, shipped_roms, step
 from tests.gameboy.assembler import rom
+from tests.gameboy.micro import program
 
 LANTERN = find_rom("lantern").data
 FAST: dict[str, Any] = {"threads": 1, "frames_per_step": 2}
@@ -65,7 +66,7 @@ def test_roms_refused(image: bytes, message: str) -> None:
         GameBoy(image, 1)
 
 
-def test_names_of_roms(tmp_path: Path) -> None:
+def test_names_of_roms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for no_rom in (None, 3):
         with pytest.raises(TypeError, match=f"rom must be a file, its bytes, .* got {no_rom}"):
             GameBoy(no_rom, 1)  # type: ignore[arg-type]
@@ -77,6 +78,12 @@ def test_names_of_roms(tmp_path: Path) -> None:
         find_rom(tmp_path / "no.gb")
     (tmp_path / "a.gb").write_bytes(LANTERN)
     assert find_rom(tmp_path / "a.gb") == find_rom("lantern")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lantern").mkdir()
+    assert find_rom("lantern") == find_rom("a.gb")
+    (tmp_path / "lantern").rmdir()
+    (tmp_path / "lantern").write_bytes(changed(0x14C, 7))
+    assert find_rom("lantern").data[0x14C] == 7
 
 
 @pytest.mark.parametrize(
@@ -167,6 +174,30 @@ def test_pure_step_is_the_step() -> None:
     assert_same(before, kept)
     assert not {x.data_ptr() for x in after} & {x.data_ptr() for x in before if x.numel()}
     assert_same(step(boy.machine, before, torch.tensor([0, 9, 3, 9, 5, 9])[::2]), after)
+    with pytest.raises(TypeError, match=r"machine must be a Machine, such as game.machine of a GameBoy, got GameBoy"):
+        step(boy, before, actions)  # type: ignore[arg-type]
+    boy.close()
+    with pytest.raises(ValueError, match="this GameBoy is closed"):
+        step(boy.machine, before, actions)
+
+
+@pytest.mark.parametrize("end", ["ld a, 0\n ldh (LCDC), a", "db 0xfc", "stop"])
+def test_play_in_parts_is_play_in_whole_steps(end: str) -> None:
+    """Though only the last frame of a step is drawn: the screen goes off, or the lane stops, below a window."""
+    ports = {"LCDC": 0xB1, "WX": 7, "WY": 0, "BGP": 0xFF}
+    lines = {"top": 1, "middle": 40}
+    image = program(
+        "".join(f"ld a, {value}\n ldh ({port}), a\n" for port, value in ports.items())
+        + "ld d, 9\n frame:\n"
+        + "".join(f"{name}: ldh a, (LY)\n cp {line}\n jr nz, {name}\n" for name, line in lines.items())
+        + f"dec d\n jr nz, frame\n {end}\n jr here"
+    )
+    boys = [GameBoy(image, 1, frames_per_step=frames, threads=1) for frames in (12, 1)]
+    for _ in range(2):
+        boys[0].step([0])
+        for _ in range(12):
+            boys[1].step([0])
+        assert_same(boys[0].state, boys[1].state)
 
 
 def test_lanes_are_alone() -> None:
@@ -334,7 +365,7 @@ def test_files_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file(tensors, path)
     refuse("is not an armfold Game Boy state, but 'something else'")
     safetensors.torch.save_file(tensors, path, facts | {"format": "armfold PyBoy state"})
-    refuse("is not an armfold Game Boy state, but 'armfold PyBoy state'")
+    refuse("is not an armfold Game Boy state, but 'armfold PyBoy state'; saved by backend 'pyboy', which plays it")
     path.write_bytes(b"nonsense")
     refuse("cannot be read")
     path.unlink()
@@ -433,6 +464,7 @@ def test_illegal_opcodes_stop_a_lane() -> None:
     boy.step(torch.tensor([0, 1]))
     before = boy.snapshot()
     assert boy.faults.tolist() == [False, True]
+    assert not boy.screen[1].any()
     assert int(boy.register("fault")[1]) == 1 + 0xFC
     boy.step(torch.tensor([0, 0]))
     assert_same(boy.snapshot([1])._replace(registers=before.registers[1:]), State(*(x[1:] for x in before)))
@@ -467,8 +499,23 @@ def test_reading_memory() -> None:
             boy.read_memory(*asked)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="out must be uint8, contiguous"):
         boy.read_memory(0, 2, out=out)
-    with pytest.raises(ValueError, match="program_counter"):
-        boy.register("program_counter")
+    for name in ("program_counter", None, 3):
+        with pytest.raises(ValueError, match=f"unknown register '{name}'"):
+            boy.register(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("address", [0xFE00, 0xFEA0, 0xFF44])
+def test_reading_memory_does_not_go_on_with_dma(address: int) -> None:
+    """Nor does it meet the lock of modes 2 and 3."""
+    boy = GameBoy(rom("jr here"), 1, **FAST)
+    boy.step([0])
+    boy.state.wram.fill_(0x55555555)
+    for name, value in {"dma_on": 1, "dma_next": 0, "dma": 0xC0, "dma_start": -400, "lcdc": 0x91, "stat": 2}.items():
+        boy.register(name).fill_(value)
+    before = boy.snapshot()
+    assert address >= 0xFF00 or boy.read_memory(address).tolist() == [[0]]
+    boy.read_memory(address, 0x20)
+    assert_same(boy.state, before)
 
 
 def test_no_picture_no_render() -> None:

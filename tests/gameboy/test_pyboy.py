@@ -1,15 +1,17 @@
 """PyBoy with GameBoy's face, against GameBoy, and its own promises: resets, states, faults, workers."""
 
+import gc
 import multiprocessing
 import os
 import re
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -126,7 +128,7 @@ def test_state_files(make: Make, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         backend.load_state(tmp_path / "text.state")
     GameBoy(MICRO["joypad"]().image, 1).save_state(tmp_path / "text.state")
-    with pytest.raises(ValueError, match="is not an armfold PyBoy state, but 'armfold Game Boy state'"):
+    with pytest.raises(ValueError, match="but 'armfold Game Boy state'; saved by backend 'gameboy', which plays it"):
         backend.load_state(tmp_path / "text.state")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lane.state", "text.state"]  # nothing beside them
 
@@ -135,6 +137,8 @@ def test_state_files(make: Make, tmp_path: Path) -> None:
 def test_an_illegal_opcode_stops_a_lane_only(make: Make, opcode: int) -> None:
     """The lane that holds A down meets it; the other goes on, and a reset mends it."""
     rom = program(f"""
+    ld a, 0xff
+    ldh (BGP), a
     ld a, 0x10
 loop:
     ldh (P1), a
@@ -149,6 +153,7 @@ loop:
     parking = backend.read_memory(0xFF80, 2)
     backend.step(_actions(ACTIONS.index("a"), 0))
     assert backend.faults.tolist() == [True, False]
+    assert [int(screen.max()) for screen in backend.screen] == [0, 3]
     at = int(backend.register("pc")[0])
     assert backend.read_memory(at)[0] == opcode
     assert int(backend.register("sp")[0]) == 0xDFEE
@@ -307,12 +312,40 @@ def test_pyboy_plays_where_gameboy_cannot_be_compiled(monkeypatch: pytest.Monkey
         warnings.simplefilter("default")
         for settings in speed:
             backends.open_backend("lantern", 4, draw="full", **settings)
-    assert made == [{"draw": "full", "workers": 3}, *[{"draw": "full"}] * 3]
-    assert [str(warning.message) for warning in told] == [
+        library = {"__name__": "armfold.shell.mine", "open_backend": backends.open_backend}
+        exec("def make(): open_backend('lantern', 1)", library)
+        cast(Any, library["make"])()
+    assert made == [{"draw": "full", "workers": 3}, *[{"draw": "full"}] * 3, {}]
+    assert {str(warning.message) for warning in told} == {
         "compiling failed: no header; PyBoy plays instead, many times slower"
-    ]
+    }
+    assert [warning.filename for warning in told] == [__file__] * 2  # a line of the caller's each
     with pytest.raises(BuildError, match=r"compiling failed: no header$"):
         backends.open_backend("lantern", 4, backend="gameboy")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"drw": "full"}, "unknown setting 'drw': did you mean 'draw'"),
+        ({"drw": "full", "backend": "pyboy"}, "unknown setting 'drw': did you mean 'draw'"),
+        ({"workers": 2}, "backend 'gameboy' has no setting 'workers', which 'pyboy' has"),
+        ({"threads": 2, "backend": "pyboy"}, "backend 'pyboy' has no setting 'threads', which 'gameboy' has"),
+    ],
+)
+def test_settings_that_are_not_there_are_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        backends.open_backend("lantern", 2, **settings)
+
+
+def test_one_that_is_forgotten_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    backend = PyBoyBackend(MICRO["serial"]().image, 1)
+    (thread,) = set(threading.enumerate()) - before
+    del backend
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 @pytest.mark.usefixtures("no_gameboy")

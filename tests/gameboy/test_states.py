@@ -12,6 +12,7 @@ import torch
 
 from armfold.shell.backends.gameboy import REGISTERS, GameBoy, build
 from armfold.shell.backends.gameboy.machine import Machine
+from armfold.shell.backends.gameboy.rom import BANK
 from armfold.shell.backends.gameboy.state import _LIMITS, FOLDER, State, check_registers
 from tests.gameboy.micro import program
 from tests.gameboy.roms import MICRO
@@ -128,6 +129,21 @@ def test_impossible_states_that_no_file_brought_stay_in_their_lane() -> None:
         boy.restore(start)
         _set(boy, {**RUNS, **numbers})
         _step_alone(boy, start)
+
+
+@pytest.mark.parametrize("window", ["rom_low", "rom_high"])
+def test_the_state_of_a_larger_cartridge_sees_no_more_than_there_is(window: str) -> None:
+    """Its banks are taken anew, modulo those here."""
+    data = {at: bytes([1 + at // BANK]) * BANK for at in (0x4000, 0x8000, 0xC000)}
+    large = GameBoy(program("jr here", mapper=5, rom_banks=4, data=data), 1, threads=1)
+    small = GameBoy(program("jr here", data={0x4000: data[0x4000]}), 1, threads=1, frames_per_step=1)
+    large.register(window).fill_(3)
+    at = BANK * (window == "rom_high")
+    assert large.read_memory(at, 2).tolist() == [[4, 4]]
+    small.restore(large.snapshot())
+    assert bytes(small.read_memory(at, BANK)[0].tolist()) == data[0x4000]
+    small.step([0])
+    assert int(small.register(window)) == 1
 
 
 def test_random_registers() -> None:

@@ -14,8 +14,11 @@ from torch.utils import _pytree as pytree
 from armfold.core import random
 from armfold.core.check import ShapeError
 from armfold.core.pixels import FullInfo, StatsInfo, choose_start, downsample, goal_distance
+from armfold.shell.backends.gameboy import GameBoy
+from armfold.shell.backends.gameboy.machine import MemoryLayout
+from armfold.shell.envs.pixel_tasks import goal_task
 from armfold.shell.envs.pixels import GoalEnv, MemoryReward, PixelsEnv, TaskEnv
-from armfold.shell.envs.reset_cache import ResetCache, join_starts, load_starts
+from armfold.shell.envs.reset_cache import ResetCache, load_starts
 from tests.purity import same_bits
 from tests.shell.helpers import allocations
 from tests.shell.toy import BREAK, LAST, LEFT, REST, RIGHT, State, Toy, bar
@@ -356,8 +359,27 @@ def test_starts_from_play_and_from_files(tmp_path: Path) -> None:
     loaded = load_starts(toy, [tmp_path / "2.state", tmp_path / "0.state"])
     assert equal(toy.snapshot(), before)
     assert equal(loaded, toy.snapshot([2, 0]))
-    assert equal(join_starts([toy.snapshot([2]), toy.snapshot([0])]), loaded)
     assert equal(load_starts(toy, str(tmp_path / "0.state")), toy.snapshot([0]))
+    three = load_starts(toy, (toy.snapshot([2, 0]), str(tmp_path / "2.state")))
+    assert equal(three, toy.snapshot([2, 0, 2]))
+    for given, wanted in (([toy.snapshot([1]), tmp_path / "0.state"], [1, 0]), (tmp_path / "2.state", [2])):
+        assert equal(PixelsEnv(toy, starts=given, compile="off").cache.starts, toy.snapshot(wanted))
+    assert three.place.data_ptr() != load_starts(toy, three).place.data_ptr(), "a copy"
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "interleaved"])
+def test_starts_lie_as_the_machine_wants_them(layout: MemoryLayout) -> None:
+    """Else every reset would lay them anew. Of machines that lie otherwise; for one saved lane, however many starts."""
+    machine = GameBoy("lantern", 1, threads=1, layout=layout)
+    other = GameBoy("lantern", 3, threads=1, layout="interleaved" if layout == "contiguous" else "contiguous")
+    other.step(torch.arange(3))
+    saved, snapshot = [], machine.snapshot
+    machine.snapshot = lambda lanes=None: saved.append(lanes) or snapshot(lanes)  # type: ignore[method-assign]
+    for given in (other.snapshot(), [other.snapshot([0]), other.snapshot([1, 2])]):
+        laid = ResetCache(machine, given).starts
+        assert machine.machine.lay(laid) is laid
+        assert equal(pytree.tree_map(Tensor.contiguous, laid), pytree.tree_map(Tensor.contiguous, other.state))
+    assert saved == [[0], [0]]
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -442,6 +464,13 @@ def test_compiled_steps_for_a_number_allocate_nothing(tmp_path: Path) -> None:
         ({"alpha": torch.full((N,), torch.nan)}, ValueError, "alpha must be finite .*nan"),
         ({"goal_reward": torch.full((N,), -torch.inf)}, ValueError, "goal_reward must be finite .*-inf"),
         ({"step_penalty": torch.zeros(N - 1)}, ShapeError, r"step_penalty must have shape \(5,\), got \(4,\)"),
+        (
+            {"goal": "goals/win"},
+            TypeError,
+            "goal must be a tensor, got str: load_goal reads paths, make_pixels",
+        ),
+        ({"reward": None}, TypeError, "option 'reward' goes without a goal: PixelsEnv has it"),
+        ({"stak_k": 1}, TypeError, "unknown option 'stak_k': did you mean 'stack_k'"),
         ({"goal": None}, TypeError, "goal must be a tensor, got NoneType"),
         ({"goal": bar(1).numpy()}, TypeError, "goal must be a tensor, got ndarray"),
         ({"info_mode": None}, ValueError, "unknown info_mode 'None'"),
@@ -451,10 +480,15 @@ def test_compiled_steps_for_a_number_allocate_nothing(tmp_path: Path) -> None:
         ({"max_steps": 0}, ValueError, "max_steps .*0"),
         ({"info_mode": "ful"}, ValueError, "info_mode 'ful': did you mean 'full'"),
         ({"compile": "yes"}, ValueError, "compile .*yes"),
-        ({"starts": (1, 2)}, ShapeError, "starts must be a State of this backend, got tuple"),
-        ({"starts": Toy(draw="full").snapshot()}, ShapeError, r"starts .*72, 80\) as its screen.*, got .*144, 160\)"),
-        ({"starts": starts()}, ShapeError, "starts must have .*at least 1"),
-        ({"starts": starts(1)._replace(place=torch.zeros(1))}, ShapeError, "starts .*int64 .* as its place.*float32"),
+        ({"starts": 3}, TypeError, "starts must be a State of this backend or a file, or several of these, got int"),
+        ({"starts": (starts(1), 2)}, TypeError, r"starts\[1\] must be a State of this backend or a file, got int"),
+        ({"starts": []}, ValueError, "starts must hold at least one State or file, got none"),
+        ({"starts": Toy(draw="full").snapshot()}, ShapeError, r"starts.screen .*72, 80\) .*, got .*144, 160\)"),
+        ({"starts": [starts(1), Toy(draw="full").snapshot()]}, ShapeError, r"starts\[1\].screen .*144, 160\)"),
+        ({"starts": goal_task(bar(1))}, ShapeError, "starts must be .*toy.State, got .*Task"),
+        ({"starts": starts()}, ShapeError, "starts must have at least one lane, got none"),
+        ({"starts": starts(1)._replace(place=torch.zeros(1))}, ShapeError, "starts.place must be .*int64 .*float32"),
+        ({"starts": starts(1, 2)._replace(place=torch.tensor([1]))}, ShapeError, r"starts.steps .* \(2,\)"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], error: type[Exception], complaint: str) -> None:
@@ -467,6 +501,15 @@ def test_other_bad_input_is_refused() -> None:
     toy.draw = "none"
     with pytest.raises(ValueError, match=r"draw must be 'half' or 'full' .*'none'"):
         PixelsEnv(toy)
+    with pytest.raises(TypeError, match=r"backend must be machines, as open_backend or make_pixels .*, got str"):
+        PixelsEnv("lantern")  # type: ignore[arg-type]
+    for name, complaint in (
+        ("goal", "'goal' needs a goal: GoalEnv has it"),
+        ("frames_per_step", "'frames_per_step' is one of machines: give it to open_backend or to make_pixels"),
+        ("workers", "'workers' is one of machines"),
+    ):
+        with pytest.raises(TypeError, match=f"option {complaint}"):
+            PixelsEnv(Toy(), **{name: 4})  # type: ignore[arg-type]
     for bad, complaint in (
         (MemoryReward(-1), "address .*-1"),
         (MemoryReward(0, 8), "length must be at most 7 .*8"),
@@ -492,9 +535,11 @@ def test_other_bad_input_is_refused() -> None:
     for mask in (torch.ones(4, dtype=torch.bool), torch.ones(N)):
         with pytest.raises(ShapeError, match=r"ended must be bool of shape \(5,\)"):
             env.restart(mask)
+    with pytest.raises(ShapeError, match=r"ended must be a tensor, got list"):
+        env.restart([True] * N)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match=r"snapshot.obs must have shape \(5, 2, 72, 80\)"):
         goal_env(stack_k=2).restore(before)
-    with pytest.raises(ShapeError, match=r"snapshot.lanes must be a Lanes"):
+    with pytest.raises(ShapeError, match=r"snapshot.lanes.task must be .*MemoryState, got .*GoalState"):
         number_env().restore(before)
     env.step(plays(1)[0])
     after = env.snapshot()
@@ -502,11 +547,15 @@ def test_other_bad_input_is_refused() -> None:
         (before._replace(obs=before.obs.int()), "snapshot.obs must be uint8 .*int32"),
         (
             before._replace(lanes=before.lanes._replace(episode=before.lanes.episode[:1])),
-            r"snapshot.lanes must have torch.int64 \(5,\) .* got torch.int64 \(1,\)",
+            r"snapshot.lanes.episode must be torch.int64 \(5,\) .* got torch.int64 \(1,\)",
         ),
         (
             before._replace(lanes=before.lanes._replace(rng=before.lanes.rng.int())),
-            "snapshot.lanes must have torch.int64 .* got torch.int32",
+            "snapshot.lanes.rng must be torch.int64 .* got torch.int32",
+        ),
+        (
+            before._replace(lanes=before.lanes._replace(task=before.lanes.task._replace(streak=None))),
+            "snapshot.lanes.task.streak must be a tensor, got NoneType",
         ),
     ):
         with pytest.raises(ShapeError, match=complaint):
@@ -518,11 +567,6 @@ def test_other_bad_input_is_refused() -> None:
     with pytest.raises(ShapeError, match=r"what function gives must have shape \(5,\), got \(5, 2\)"):
         number_env(reward=MemoryReward(0, 2, function=torch.add))
     assert equal(env.snapshot(), before)
-    for empty in (lambda: load_starts(env.backend, []), lambda: join_starts([])):
-        with pytest.raises(ValueError, match="at least one"):
-            empty()
-    with pytest.raises(ShapeError, match=r"states must have .* as its screen"):
-        join_starts([starts(1), Toy(draw="full").snapshot()])
     env.close()
     assert env.backend.closed  # type: ignore[attr-defined]
     mask = torch.ones(N, dtype=torch.bool)

@@ -243,7 +243,8 @@ def test_bad_input_is_refused() -> None:
         ({"goal": np.zeros((72, 80))}, ShapeError, r"goal must be uint8 of shape \(72, 80\), got float64"),
         ({"goal": "nowhere"}, ValueError, "goal 'nowhere' is not there"),
         ({"starts": "nowhere.state"}, ValueError, "nowhere.state"),
-        ({"starts": []}, ShapeError, "starts must be a State of this backend, got list"),
+        ({"starts": []}, ValueError, "starts must hold at least one State or file, got none"),
+        ({"starts": [3]}, TypeError, r"starts\[0\] must be a State of this backend or a file, got int"),
         ({"frames_per_step": 0}, ValueError, "frames_per_step .*0"),
         ({"reward": (0, 1)}, TypeError, r"reward must be a MemoryReward or None, got \(0, 1\)"),
     ],
@@ -271,6 +272,12 @@ def test_unknown_options_are_refused_before_a_machine_is_made(
     for make in (partial(gym.make, ID), partial(gym.make_vec, ID), make_pixels):
         with pytest.raises(TypeError, match=complaint):
             make(**options)
+
+
+@pytest.mark.parametrize("id", [ID, "armfold/BernoulliBandit-v0"])
+def test_one_lane_is_told_from_many(id: str) -> None:
+    with pytest.raises(TypeError, match=r"option 'num_envs' is of gymnasium\.make_vec"):
+        gym.make(id, num_envs=3)
 
 
 def test_a_goal_of_a_folder_brings_its_knobs(tmp_path: Path) -> None:
@@ -363,6 +370,8 @@ def test_pufferlib_is_told_of_episodes() -> None:
     for bad in (lambda: 3, partial(goal_env, autoreset=False)):
         with pytest.raises(ValueError, match="make must make"):
             PixelsPufferEnv(bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="num_workers must be an integer >= 1, got 0"):
+        make_puffer_vector(make_toy, num_workers=0)
 
 
 @pytest.mark.slow
@@ -483,6 +492,9 @@ def test_starts_are_of_one_rom(tmp_path: Path) -> None:
         load_starts(GameBoy(bytes(data), 1, threads=1), [tmp_path / "a.state"])
     env = gym.make_vec(ID, num_envs=2, starts=tmp_path / "a.state", stack_k=1, threads=1)
     same(env.reset(seed=0)[0], kept.screen[:, None])
+    several = [backend.snapshot(), str(tmp_path / "a.state"), backend.snapshot([1])]
+    cached = make_pixels("lantern", 2, starts=several, threads=1, compile="off").cache
+    assert (cached.count, equal(cached.starts, backend.snapshot([0, 1, 0, 1]))) == (4, True)
 
 
 def brittle(lanes: int) -> GameBoy:

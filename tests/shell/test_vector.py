@@ -216,6 +216,8 @@ def test_wrong_arguments_are_refused() -> None:
     for ended in (torch.ones(3), torch.ones(2, dtype=torch.bool), torch.tensor(True)):
         with pytest.raises(ShapeError, match="ended"):
             face.restart(ended)
+    with pytest.raises(ShapeError, match="ended must be a tensor, got list"):
+        face.restart([True] * 3)  # type: ignore[arg-type]
     other = VectorEnv(env, 70)
     other.reset(keys(70))
     for taker in (face, VectorEnv(env, 3)):

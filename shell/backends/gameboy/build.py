@@ -4,7 +4,6 @@ A program's file name holds a digest of all it was made from, so that a changed 
 another file, and a file that is there is right. The cache can be deleted at any time.
 """
 
-import contextlib
 import ctypes
 import functools
 import hashlib
@@ -16,9 +15,10 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+
+from armfold.shell.store.files import sweep
 
 # No -march=native: a cache in a home folder is shared by machines, and the emulator gains nothing from wider vectors.
 #
@@ -27,7 +27,6 @@ from pathlib import Path
 FLAGS = ("-O1", "-std=c11", "-fPIC", "-shared", "-pthread", "-fno-strict-aliasing")
 _INSTALL = {"darwin": "`xcode-select --install` brings one"}
 _ERROR_LINES = 8
-_DAY = 86400.0
 _ROOT = 0
 
 
@@ -89,7 +88,7 @@ def cached(name: str, suffix: str, made_from: Iterable[str | bytes], make: Calla
         if path.exists():
             _check_ours(path)
             return path
-        _sweep(folder, f".{name}.*")
+        sweep(folder, f".{name}.*")
         with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as scratch:
             made = Path(scratch) / path.name
             make(made)
@@ -115,14 +114,6 @@ def _check_ours(path: Path) -> None:
     else:
         return
     raise BuildError(f"{path} {fault}, and what lies in the cache is run: set ARMFOLD_CACHE to a folder of your own")
-
-
-def _sweep(folder: Path, pattern: str) -> None:
-    """Delete what compiling has left behind where it was killed."""
-    for left in folder.glob(pattern):
-        with contextlib.suppress(OSError):
-            if left.stat().st_mtime < time.time() - _DAY:
-                shutil.rmtree(left)
 
 
 def digest(parts: Iterable[str | bytes]) -> str:

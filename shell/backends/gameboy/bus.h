@@ -188,8 +188,9 @@ GB_FN i32 read8(Machine *m, u32 address, i32 now, i32 after, i32 late) {
 GB_FN i32 peek(Machine *m, i32 address) {
     Machine copy;
     if (address >= 0x8000 && address < 0xa000) return AT(m->vram, address & 0x1fff);
-    if (address >= 0xfe00 && address < 0xfea0) return AT(m->oam, address - 0xfe00);
+    if (address >= 0xfe00 && address < 0xff00) return address < 0xfea0 ? AT(m->oam, address - 0xfe00) : 0;
     copy = *m;
+    copy.s.dma_on = 0; // its bytes would go to the machine's own memory; those that are due are there
     return read8(&copy, address, m->s.now, 0, 0);
 }
 

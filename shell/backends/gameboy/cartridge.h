@@ -7,9 +7,12 @@
 enum { BANK_BYTES = 0x4000, RAM_BANK_BYTES = 0x2000, CLOCK_FIRST = 8, CLOCK_LAST = 12 };
 enum { CLOCK_HALT = 0x40, CLOCK_CARRY = 0x80 };
 
-// Point the two windows at the banks that are chosen. Every ROM has a power of two of them.
+// Point the two windows at the banks that are chosen. Every ROM has a power of two of them; what chooses others, as the
+// state of another cartridge may, sees the banks again.
 GB_FN void cartridge_map(Machine *m) {
     const Job *job = m->job;
+    m->s.rom_low &= job->rom_banks - 1;
+    m->s.rom_high &= job->rom_banks - 1;
     const u8 *low = m->s.boot ? job->boot : job->rom;
     if (m->s.rom_low) low = job->rom + (i64)m->s.rom_low * BANK_BYTES;
     m->rom[0] = low;
@@ -162,8 +165,6 @@ GB_COLD void cartridge_write(Machine *m, i32 address, i32 value, i32 at) {
     case MBC5: mbc5_write(m, address, value); break;
     default: return;
     }
-    m->s.rom_low &= m->job->rom_banks - 1;
-    m->s.rom_high &= m->job->rom_banks - 1;
     cartridge_map(m);
 }
 

@@ -38,7 +38,7 @@ class GameBoy:
 
     state: the live buffers, which `step` and `reset` change; screen: what the last frame of a step showed, uint8
     [N, 72, 80] ([N, 144, 160] for draw="full"), shades 0 (white) to 3. A lane that meets an illegal opcode stands still
-    until it is reset (`faults`).
+    until it is reset (`faults`), and shows white.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class GameBoy:
     ) -> None:
         """`num_envs` machines, just switched on.
 
-        rom: a file, its bytes, or the name of a shipped game. frames_per_step: 60 a second. release_after_frames: after
-        how many of them the buttons of an action are let go; they are held throughout where that is no fewer. actions:
-        names of buttons, "noop", or several joined by "+". draw: what of the last frame of a step is kept: "half",
-        every second pixel of every second line; "full"; "none". threads: on the CPU; None: one for each core. layout:
-        of the memories: "contiguous" lane after lane, "interleaved" word by word of 4 bytes; None: the device's usual
-        one. lanes_per_warp: on a GPU, lanes that share a warp. Raises ValueError, TypeError for what is no ROM at all,
-        and BuildError where the machine cannot be compiled: NoCompilerError, where there is no compiler.
+        rom: a file, its bytes, or the name of a shipped game. frames_per_step: 59.7 a second. release_after_frames:
+        after how many of them the buttons of an action are let go; they are held throughout where that is no fewer.
+        actions: names of buttons, "noop", or several joined by "+". draw: what of the last frame of a step is kept:
+        "half", every second pixel of every second line; "full"; "none". threads: on the CPU; None: one for each core.
+        layout: of the memories: "contiguous" lane after lane, "interleaved" word by word of 4 bytes; None: the device's
+        usual one. lanes_per_warp: on a GPU, lanes that share a warp. Raises ValueError, TypeError for what is no ROM at
+        all, and BuildError where the machine cannot be compiled: NoCompilerError, where there is no compiler.
         """
         check_size("num_envs", num_envs)
         device = find_device(device)
@@ -121,9 +121,9 @@ class GameBoy:
         """Begin again: the lanes of mask, bool [N], or all.
 
         start: where, a State of S lanes; None: switched on anew. choice: int64 [N] in [0, S), the start of each lane;
-        None: the first. Lanes outside of the mask cost nothing. Raises ShapeError; ValueError for the live state as
-        `start`, and on the CPU for a choice that there is not; on a GPU, where looking would wait, such a lane stays as
-        it is.
+        None: the first. Lanes outside of the mask cost nothing. Raises ShapeError, as `restore` does; ValueError for
+        the live state as `start`, and on the CPU for a choice that there is not; on a GPU, where looking would wait,
+        such a lane stays as it is.
         """
         mask = self._all if mask is None else mask
         choice = self._first if choice is None else choice
@@ -149,7 +149,8 @@ class GameBoy:
         return self.machine.clone(State(*(buffer[chosen] for buffer in self.state)))
 
     def restore(self, state: State) -> None:
-        """Go on from what `snapshot` gave. Raises ShapeError for another number of lanes, cartridge or screen."""
+        """Go on from what `snapshot` gave. Raises ShapeError for another number of lanes, or size of cartridge RAM or
+        screen. Other cartridges are not told apart, as they are in files: their states do no harm, and mean nothing."""
         check_state("state", state, self.machine.like, self.num_envs)
         for buffer, value in zip(self.state, state):
             buffer.copy_(value)
@@ -194,7 +195,7 @@ class GameBoy:
 
     @property
     def faults(self) -> Tensor:
-        """Lanes that an illegal opcode has stopped, bool [N]; valid until it is asked for again."""
+        """Lanes that an illegal opcode has stopped, bool [N]; valid until it is asked for again. They show white."""
         return self._faults.copy_(self.register("fault"))  # without a temporary, unlike a comparison
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ GB_COLD void lcd_switch(Machine *m, i32 value, i32 at) {
             s->mode_hidden |= s->lyc_written;
             s->lyc_written = 0;
         } else {
-            s->ly = 0;
+            s->ly = s->window_line = 0;
             i32 irq = s->irq;
             lcd_mode(s, 0);
             s->irq = irq; // switching off asks for nothing

@@ -89,15 +89,18 @@ GB_FN void rebase(Lane *s) {
     s->clock_at = 0;
 }
 
-// A lane that has stopped shows nothing.
+// A lane that stands still shows nothing, and counts no line of the window: what it had drawn of this frame depends on
+// whether the frame was to be shown.
 GB_FN void run_frame(Machine *m) {
     Lane *s = &m->s;
     s->frame_done = 0;
     while (!s->frame_done && !s->stopped && !s->fault) run_to_event(m);
-    if (s->frame_done)
+    if (s->frame_done) {
         rebase(s);
-    else if (s->stopped && m->drawing)
-        draw_blank(m);
+    } else {
+        s->window_line = 0;
+        if (m->drawing) draw_blank(m);
+    }
 }
 
 GB_FN u8 *lane_memory(u8 *memory, i64 lane, i64 bytes) {

@@ -14,7 +14,7 @@ from armfold.shell.backends.gameboy import build, cuda
 from armfold.shell.backends.gameboy.boot import boot_stub
 from armfold.shell.backends.gameboy.rom import BANK, Rom, find_rom
 from armfold.shell.backends.gameboy.state import FOLDER, SHAPES, Job, State, empty, register_index
-from armfold.shell.check import Integers, check_range, check_state, lane_integers
+from armfold.shell.check import Closed, Integers, check_range, check_state, lane_integers
 from armfold.shell.choose import suggest
 from armfold.shell.device import find_device
 
@@ -119,7 +119,8 @@ class Machine:
         return state
 
     def clone(self, state: State) -> State:
-        """A copy that lies in memory as this machine wants it. Raises ShapeError for a state of another one."""
+        """A copy that lies in memory as this machine wants it. Raises ShapeError for another size of cartridge RAM or
+        screen."""
         check_state("state", state, self.like)
         copy = self._empty(len(state.registers))
         for buffer, value in zip(copy, state):
@@ -184,7 +185,10 @@ class Machine:
 
 
 def step(machine: Machine, state: State, actions: Integers) -> State:
-    """The state after `actions` [N], of any integer dtype. `state` stays as it is. Raises as `GameBoy.step` does."""
+    """The state after `actions` [N], of any integer dtype. `state` stays as it is. Raises as `GameBoy.step` does, and
+    TypeError for a GameBoy itself: `machine` is its `game.machine`."""
+    if not isinstance(machine, Machine | Closed):
+        raise TypeError(f"machine must be a Machine, such as game.machine of a GameBoy, got {type(machine).__name__}")
     moved = machine.clone(state)
     taken = machine.take(actions, torch.empty(len(moved.registers), dtype=torch.int64, device=machine.device))
     machine.advance(machine.job(moved, actions=taken))  # whose tensors live until the step is given out

@@ -67,7 +67,7 @@ def find_rom(rom: str | Path | bytes | bytearray | Rom) -> Rom:
     if not isinstance(rom, str | os.PathLike):
         raise TypeError(f"rom must be a file, its bytes, the name of a shipped game or a Rom, got {rom!r}")
     path = Path(rom)
-    if isinstance(rom, str) and rom in shipped_roms() and not path.exists():
+    if isinstance(rom, str) and rom in shipped_roms() and not path.is_file():
         path = SHIPPED / f"{rom}.gb"
     if not path.is_file():
         if path.suffix or path.parent != Path():

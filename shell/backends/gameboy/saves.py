@@ -11,6 +11,10 @@ from armfold.shell.check import check_state
 from armfold.shell.store.files import read_tensors, write_tensors
 
 _KIND, _VERSION = "armfold Game Boy state", "1"
+SAVED_BY = {  # what is said where a file of the other machine is met
+    kind: f"; saved by backend {name!r}, which plays it"
+    for kind, name in ((_KIND, "gameboy"), ("armfold PyBoy state", "pyboy"))
+}
 
 
 def write_state(path: Path, state: State, rom: Rom) -> None:
@@ -25,7 +29,8 @@ def read_state(path: Path, like: State, rom: Rom) -> State:
     Raises ValueError for a file of another cartridge or version, and for one without a picture where one is wanted.
     """
     name = f"state {str(path)!r}"
-    tensors, facts = read_tensors(name, path, kind=_KIND, version=_VERSION, rom=rom.sha256, fields=State._fields)
+    wanted = {"kind": _KIND, "version": _VERSION, "rom": rom.sha256}
+    tensors, facts = read_tensors(name, path, **wanted, fields=State._fields, hints=SAVED_BY)
     if facts.get("registers") != json.dumps(REGISTERS):
         raise ValueError(f"{name} is of another version of armfold: its registers are not those here")
     tensors["screen"] = fit_screen(name, tensors["screen"], tuple(like.screen.shape[1:]))

@@ -123,5 +123,5 @@ def _possible(numbers: dict[str, int]) -> Iterator[tuple[tuple[str, ...], bool]]
 def register_index(name: str) -> int:
     """The column of `State.registers` of that name. Raises ValueError."""
     if name not in REGISTERS:
-        raise suggest("register", name, REGISTERS)
+        raise suggest("register", str(name), REGISTERS)
     return REGISTERS.index(name)

@@ -81,7 +81,7 @@ def test_added_arms_come_last_and_are_fresh(form, batch):
 
 
 @every_form
-@pytest.mark.parametrize("batch", [(), (2, 3)])
+@pytest.mark.parametrize("batch", [(2, 3), pytest.param((), marks=pytest.mark.slow)])
 def test_what_was_added_can_be_removed(form, batch):
     state, more = played(form, batch)[0], make(form, arms=K + 2)
     grown = add_arms(more, state, keys(batch, 5))
@@ -100,7 +100,7 @@ def taught(form, arms, actions, where=lambda action: action):
     return state
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if not among(form, DEPENDS_ON_ARMS)])
+@pytest.mark.parametrize("form", thinned((form for form in FORMS if not among(form, DEPENDS_ON_ARMS)), keep=2))
 def test_an_arm_never_played_might_as_well_not_be_there(form):
     """Adding it gives the learner that had it all along, removing it the one that never did: bit for bit."""
     actions = [0, 2, 4, 2, 0, 0, 4, 2, 2]

@@ -169,7 +169,7 @@ def stepped(form, batch):
     return state, keys(batch, 9), obs, action, reward
 
 
-@pytest.mark.parametrize("form", TRACED)
+@pytest.mark.parametrize("form", thinned(TRACED, keep=2))
 def test_traced_agrees(form, variants):
     variants(partial(step, bandit=make(form)), *stepped(form, (5,)), atol=1e-5, batch=0)
 
@@ -218,7 +218,7 @@ def may_differ_between_lanes(form, tunable):
         close(fixed.init(rng[i]), lane(start, i), 1e-6)
 
 
-@each_tunable
+@pytest.mark.parametrize(("name", "tunable"), thinned(TUNABLES))
 def test_a_float64_tunable_leaves_a_float32_learner_what_it_is(name, tunable):
     """A sweep made by numpy.linspace."""
     value = within(tunable)[-1]
