@@ -1,6 +1,10 @@
 """The `armfold pixels` command."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import current_thread, main_thread
+from typing import Any, NoReturn
 
 from armfold.shell.choose import suggest
 from armfold.shell.cli_pixels_bench import bench
@@ -28,4 +32,24 @@ def pixels(argv: list[str]) -> int:
         return 0 if argv else 2
     if argv[0] not in actions:
         raise suggest("action of pixels", argv[0], actions)
-    return actions[argv[0]](argv[1:]) or 0
+    with _leaving_by_signals():
+        return actions[argv[0]](argv[1:]) or 0
+
+
+@contextmanager
+def _leaving_by_signals() -> Iterator[None]:
+    """Within it, signals that would end the process at once leave by an exception: a terminal is put right, no file is
+    left half written. Those that are ignored, as under nohup, stay so."""
+
+    def leave(number: int, frame: Any) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    ending = (signal.SIGTERM, signal.SIGHUP) if current_thread() is main_thread() else ()
+    mine = [one for one in ending if signal.getsignal(one) is signal.SIG_DFL]
+    for one in mine:
+        signal.signal(one, leave)
+    try:
+        yield
+    finally:
+        for one in mine:
+            signal.signal(one, signal.SIG_DFL)

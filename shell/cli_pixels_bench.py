@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from armfold.core.check import check_size
-from armfold.shell.cli_pixels_machines import MachineOptions, read_options
+from armfold.shell.cli_pixels_machines import MachineOptions, log, read_options
 from armfold.shell.device import find_device
 from armfold.shell.run.pixels import env_settings, tell_stopped
 from armfold.shell.run.pixels_bench import measure
@@ -64,8 +65,7 @@ def bench(argv: list[str]) -> int:
     line = json.dumps({**record, "pass": not faults, "faults": faults, "argv": argv}, allow_nan=False)
     print(line, flush=True)
     if jsonl is not None:
-        with jsonl.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(jsonl, line)
     if not options.quiet:
         _show(record)
     for fault in faults:
@@ -99,13 +99,23 @@ class Baseline(NamedTuple):
 
 
 def read_baseline(path: Path) -> list[Baseline]:
-    """The records in a file of one a line. Raises ValueError where there are none."""
+    """The records in a file of one a line; a line that is torn is told of, and left out. Raises ValueError where there
+    are none."""
     if not path.is_file():
         raise ValueError(f"baseline {path} is not a file")
     try:
-        records = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        lines = path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"baseline {path} is no text: give a file that --jsonl has written") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError:  # of a run that was killed as it wrote
+            log.warning("%s, line %d, is no JSON: left out", path, number)
+    try:
         found = [Baseline(_configuration(record), float(record["env_steps_per_sec"])) for record in records]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"baseline {path} cannot be read as records of this command ({error!r})") from error
     for one in found:
         if not 0 < one.rate < math.inf:
@@ -113,6 +123,13 @@ def read_baseline(path: Path) -> list[Baseline]:
     if not found:
         raise ValueError(f"baseline {path} has no records")
     return found
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, after the end of one that somebody who was killed has left unfinished."""
+    with path.open("a+b") as file:
+        torn = file.tell() > 0 and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
+        file.write(("\n" * torn + line + "\n").encode())
 
 
 def _configuration(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,11 +80,28 @@ def open_play(
 
 
 def open_agent(config: Any, machines: Machines, argv: list[str]) -> Agent:
-    """The agent of --agent. Raises ValueError, also for flags of agents that draw where this one does not."""
+    """The agent of --agent. Raises ValueError, also for flags of agents that draw where this one does not, and for a
+    solution where it would not win."""
+    if config.agent == "solution":
+        _check_solution(config)
     if config.agent != "random":
         refuse_flags(argv, dict.fromkeys(("seed", "actions"), f"only agent random draws, not {config.agent}"))
     names = action_names(config)
     return make_agent(config.agent, machines.rom, num_envs=machines.num_envs, actions=names, seed=config.seed)
+
+
+def _check_solution(config: MachineSettings) -> None:
+    """Raise ValueError for what a step is, or where play begins, that solutions were not made for."""
+    made = MachineSettings()
+    names = [
+        name for name in ("frames_per_step", "release_after_frames", "state") if vars(config)[name] != vars(made)[name]
+    ]
+    if names:
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise ValueError(
+            f"agent 'solution' would not win with {given}: it needs {made.frames_per_step} frames_per_step, "
+            f"{made.release_after_frames} release_after_frames, and to start at power-on"
+        )
 
 
 def play_length(agent: Agent, steps: int | None, otherwise: int) -> int:

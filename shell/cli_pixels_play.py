@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 import time
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,7 @@ from armfold.shell.cli_pixels_machines import MachineOptions, log, open_agent, o
 from armfold.shell.run.pixels import FRAME_RATE, Agent, Play, tell_stopped
 from armfold.shell.store.files import find_place
 from armfold.shell.store.goals import check_folder
-from armfold.shell.view.terminal_pixels import Terminal, fit, open_terminal, plain_rows
+from armfold.shell.view.terminal_pixels import Terminal, fit, open_terminal, picture_rows, plain_rows
 from armfold.shell.words import refuse_flags
 
 _EVERY = 2  # frames between two pictures
@@ -69,8 +70,12 @@ def play(argv: list[str]) -> None:
         config = dataclasses.replace(config, save=find_place("save", config.save))
         if config.goal is not None:
             check_folder("goal", config.goal)
-        with open_terminal() as terminal, contextlib.suppress(KeyboardInterrupt):
-            _Session(config, shown, agent, terminal).run()
+        with open_terminal() as terminal:
+            session = _Session(config, shown, agent, terminal)
+            with contextlib.suppress(KeyboardInterrupt):
+                session.run()
+        if not config.quiet:
+            session.report()
 
 
 def _check_play(config: _PlayOptions, argv: list[str]) -> None:
@@ -107,7 +112,7 @@ class _Session:
         self.machines, self.start = shown.machines, shown.machines.snapshot()
         self.steps = agent.steps if config.steps is None and agent is not None else config.steps
         self.step, self.pressed, self.idle = 0, "", False
-        self.left = self.captured = False
+        self.left = self.saved = self.captured = False
         self.message = _HELP if agent is None else "q quit  v save  g goal"
 
     def run(self) -> None:
@@ -159,6 +164,7 @@ class _Session:
             self.message = "no file to save to: --save FILE names one"
             return
         self.machines.save_state(self.config.save)
+        self.saved = True
         self.message = f"saved {self.config.save.name}"
 
     def capture(self) -> None:
@@ -170,6 +176,15 @@ class _Session:
         frame = (screen[::2, ::2] if self.config.draw == "full" else screen).clone()
         write_goal(folder, frame, self.start, self.config, self.machines, replace=self.captured)
         self.captured, self.message = True, f"goal {folder.name}"
+
+    def report(self) -> None:
+        """What stays when the pictures have gone: the last one of an agent's play, and what keys wrote."""
+        if self.agent is not None:
+            rows = picture_rows(self.machines.screen[0].cpu(), self.line(), shutil.get_terminal_size())
+            print("\n".join(rows))
+        for name, path, written in (("state", self.config.save, self.saved), ("goal", self.config.goal, self.captured)):
+            if written:
+                print(f"{name}: {path}")
 
     def line(self) -> str:
         """What stands below the picture."""

@@ -20,7 +20,7 @@ from armfold.shell.cli_pixels_machines import (
     read_options,
     write_goal,
 )
-from armfold.shell.run.pixels import FRAME_RATE, Play, tell_stopped
+from armfold.shell.run.pixels import FRAME_RATE, Play, tell_lanes, tell_stopped
 from armfold.shell.store.files import find_place
 from armfold.shell.store.goals import check_folder
 from armfold.shell.view.pixels import SHORTEST, durations, tile, write_gif, write_png
@@ -81,17 +81,18 @@ def record(argv: list[str]) -> None:
         if out is not None and out == sheet:
             raise ValueError(f"sheet {config.sheet} is the file of out as well: give it another name")
         laid = partial(tile, columns=config.columns, scale=config.scale)
+        pictures = 1
         with track("record", len(shown), enabled=not config.quiet) as tell:
             screens = _told(play.watch(agent, steps), tell)
             if out is not None and moving:
-                write_gif(out, (laid(screen[lanes]) for screen in screens), config.palette, shown)
+                pictures = write_gif(out, (laid(screen[lanes]) for screen in screens), config.palette, shown)
             for _ in screens:
                 pass
         if out is not None and not moving:
             write_png(out, laid(play.machines.screen[lanes]), config.palette)
         if sheet is not None:
             write_png(sheet, laid(play.machines.screen), config.palette)
-        _report(config, play, steps, len(shown))
+        _report(config, play, steps, pictures)
 
 
 def _check_record(config: _RecordOptions, argv: list[str]) -> bool:
@@ -153,7 +154,7 @@ def _report(config: _RecordOptions, play: Play, steps: int, pictures: int) -> No
         log.warning(tell_stopped(stopped, config.num_envs))
     if config.quiet:
         return
-    print(f"{play.machines.rom.title}: {config.num_envs} lanes, {steps} steps of agent {config.agent}")
+    print(f"{play.machines.rom.title}: {tell_lanes(config.num_envs)}, {steps} steps of agent {config.agent}")
     for name, path in (("picture", config.out), ("sheet", config.sheet)):
         if path is not None:
             told = f", {pictures} pictures" if path.suffix.lower() == ".gif" else ""

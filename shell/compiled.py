@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -67,25 +68,34 @@ def _compiled(function: Callable[..., None]) -> Reusing:
 
 @functools.cache
 def _compiler_found(device: str) -> bool:
+    """Whether Inductor will find what it compiles with; it looks for no other C++ compiler than this one."""
     if device == "cuda":
-        found = importlib.util.find_spec("triton") is not None
-    else:
-        found = any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
-    if not found:
-        warnings.warn(
-            "no compiler found: running eagerly, some ten times slower (install g++, or triton on CUDA)", stacklevel=2
-        )
-    return found
+        return importlib.util.find_spec("triton") is not None
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return bool(shutil.which(os.environ.get("CXX", usual)) or os.environ.get("TORCH_INDUCTOR_INSTALL_GXX"))
+
+
+@functools.cache
+def _warn_of_eager() -> None:
+    warnings.warn(
+        "no compiler found: running eagerly, some ten times slower (install g++, or triton on CUDA)", stacklevel=2
+    )
 
 
 def choose(
     function: Callable[..., None], mode: Mode, *, device: torch.device, calls: float
 ) -> tuple[Callable[..., None], bool]:
     """`function`, a module's own, and whether it is compiled: always for "on", never for "off", for "auto" where as
-    many calls pay for it."""
+    many calls pay for it. Raises ValueError for another mode, and for "on" without a compiler."""
     if mode not in ("auto", "on", "off"):
         raise ValueError(f"compile must be 'auto', 'on' or 'off', got {mode!r}")
-    wanted = mode == "on" or (mode == "auto" and calls >= _WORTH_COMPILING and _compiler_found(device.type))
+    wanted = mode == "on" or (mode == "auto" and calls >= _WORTH_COMPILING)
+    if wanted and not _compiler_found(device.type):
+        if mode == "on":
+            needed = "triton on CUDA" if device.type == "cuda" else "a C++ compiler (g++, or the one that $CXX names)"
+            raise ValueError(f"compile='on' needs {needed}, and none is found; 'auto' and 'off' run without")
+        _warn_of_eager()
+        wanted = False
     return (_compiled(function), True) if wanted else (function, False)
 
 

@@ -1,12 +1,15 @@
 """The words of a command line: what tyro makes of them, and what it says of those that it cannot read."""
 
 import contextlib
+import dataclasses
+import functools
 import io
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
+from docstring_parser import parse_from_object
 
 
 def find_flag(argv: list[str], name: str) -> str | None:
@@ -35,6 +38,7 @@ def refuse_flags(argv: list[str], idle: Mapping[str, str]) -> None:
 
 def read_words(kind: Any, **settings: Any) -> Any:
     """tyro.cli, with its boxes for words it cannot read as a ValueError of one line."""
+    _join_help(kind)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -43,6 +47,21 @@ def read_words(kind: Any, **settings: Any) -> Any:
         if not stop.code:
             raise
         raise ValueError(_shorten(said.getvalue())) from None
+
+
+@functools.cache
+def _join_help(kind: Any) -> None:
+    """Make one line of the docstring of every field of a dataclass: tyro would keep where its lines break."""
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        return
+    texts = {
+        field.arg_name: field.description or ""
+        for cls in kind.__mro__[-2::-1]
+        for field in parse_from_object(cls).params
+    }
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if name in texts:
+            kind.__annotations__[name] = Annotated[hint, tyro.conf.arg(help=" ".join(texts[name].split()))]
 
 
 def _shorten(box: str) -> str:

@@ -38,7 +38,7 @@ def test_wheel_holds_every_module_and_the_type_marker(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     ours = modules(ROOT / "core", "armfold/core/") | modules(ROOT / "shell", "armfold/shell/")
-    assert ours | {"armfold/__init__.py", "armfold/py.typed"} <= names
+    assert ours | {"armfold/__init__.py", "armfold/__main__.py", "armfold/py.typed"} <= names
     assert not {name for name in names if name.startswith(("core/", "shell/", "tests/", "bench/"))}
 
 

@@ -35,7 +35,7 @@ class MachineSettings:
     """A ROM file, or the name of a game that comes with the library: lantern."""
     state: tuple[Path, ...] = ()
     """A file of a saved state to start from, in place of power-on; several times for several: machines take them in
-    turn, each episode of an environment one by its lane's key."""
+    turn, environments one for each episode, by its lane's key."""
     backend: Kind = "auto"
     """What plays: gameboy, pyboy, or auto: pyboy where nothing can compile gameboy."""
     device: str = "cpu"
@@ -45,13 +45,13 @@ class MachineSettings:
     release_after_frames: int = 8
     """Frames of a step for which an action's buttons are held."""
     actions: str = ",".join(ACTIONS)
-    """Names of the actions that --agent random draws from, separated by commas; an action is noop, a button (a, b,
+    """Names of the actions that random play draws from, separated by commas; an action is noop, a button (a, b,
     select, start, right, left, up, down), or several joined by +."""
     seed: int = 0
     """Seed of what is drawn."""
     threads: int | None = None
     """Threads of the machines on the CPU, with pyboy processes if several; where not given, one for each core, with
-    pyboy this process alone. bench lets torch have as many."""
+    pyboy this process alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +109,14 @@ def start_lanes(settings: MachineSettings, machines: Machines) -> None:
     machines.reset(None, starts, torch.arange(lanes, device=machines.device) % count)
 
 
+def tell_lanes(count: int) -> str:
+    """So many lanes, in words."""
+    return f"{count} lane" if count == 1 else f"{count} lanes"
+
+
 def tell_stopped(stopped: int, lanes: int) -> str:
     """How many lanes an illegal opcode has stopped, in words."""
-    return f"{stopped} of {lanes} lanes met an illegal opcode and stood still"
+    return f"{stopped} of {tell_lanes(lanes)} met an illegal opcode and stood still"
 
 
 class Agent(NamedTuple):
@@ -141,7 +146,7 @@ def make_agent(name: str, rom: Rom, *, num_envs: int, actions: Sequence[str], se
 def _solution(rom: Rom) -> list[int]:
     for name in shipped_roms():
         facts = SHIPPED / f"{name}.json"
-        if find_rom(name).sha256 == rom.sha256 and facts.is_file():
+        if find_rom(SHIPPED / f"{name}.gb").sha256 == rom.sha256 and facts.is_file():
             return [action_buttons(action) for action in json.loads(facts.read_text(encoding="utf-8"))["solution"]]
     raise ValueError(f"agent 'solution' is for the games {', '.join(shipped_roms())}, not for {rom.title!r}")
 

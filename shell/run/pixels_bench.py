@@ -33,7 +33,7 @@ class Clock:
     """The times of steps, without making the host wait: events on CUDA."""
 
     def __init__(self, device: torch.device, steps: int) -> None:
-        self._cuda = device.type == "cuda"
+        self._device, self._cuda = device, device.type == "cuda"
         self._events = [_event() for _ in range(steps + 1)] if self._cuda else []
         self._times = np.zeros(steps + 1)
         self._marks = 0
@@ -41,7 +41,7 @@ class Clock:
     def mark(self) -> None:
         """Now."""
         if self._cuda:
-            self._events[self._marks].record()
+            self._events[self._marks].record(torch.cuda.current_stream(self._device))  # else of another GPU
         self._times[self._marks] = time.perf_counter()
         self._marks += 1
 

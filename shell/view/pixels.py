@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
-from PIL import Image
+from PIL import GifImagePlugin, Image
 from torch import Tensor
 
 from armfold.shell.store.files import write_whole
@@ -22,6 +21,7 @@ PALETTES = MappingProxyType(
 )
 _GAP = 4  # pixels between screens
 _BETWEEN = 4  # their colour in a palette
+_AS_BEFORE = 5  # where a picture of a GIF is transparent, as it packs better
 SHORTEST = 20  # ms, of a picture in a GIF: viewers show those that are shorter for much longer
 
 
@@ -60,16 +60,39 @@ def durations(count: int, each: float, *, last: float) -> list[int]:
     return [*shown[:-1], shown[-1] + round(last)]
 
 
-def write_gif(path: Path, frames: Iterable[Tensor], palette: str, shown: Sequence[int]) -> None:
-    """Write pictures of shades uint8 [H, W], shown so many ms each, as a GIF file that begins again at its end."""
+def write_gif(path: Path, frames: Iterable[Tensor], palette: str, shown: Sequence[int]) -> int:
+    """Write pictures of shades uint8 [H, W], shown so many ms each, as a GIF file that begins again at its end; equal
+    ones that follow each other are one. Returns how many it has. They are written as they come: none is kept."""
+    count = 0
 
-    def images() -> Iterator[Image.Image]:
-        for shades, milliseconds in zip(frames, shown, strict=True):
-            image = picture(shades, palette)
-            image.info["duration"] = milliseconds
-            yield image
+    def write(temporary: Path) -> None:
+        nonlocal count
+        with temporary.open("wb") as file:
+            for shades, corner, milliseconds in _changes(zip(frames, shown, strict=True)):
+                image = picture(shades, palette)
+                if not count:
+                    file.writelines(GifImagePlugin.getheader(image, info={"loop": 0})[0])
+                file.writelines(
+                    GifImagePlugin.getdata(image, corner, duration=milliseconds, disposal=1, transparency=_AS_BEFORE)
+                )
+                count += 1
+            file.write(b";")
 
-    rest = images()
-    first = next(rest)
-    options: dict[str, Any] = {"save_all": True, "append_images": rest, "loop": 0, "disposal": 1}
-    write_whole(path, lambda temporary: first.save(temporary, format="GIF", **options))
+    write_whole(path, write)
+    return count
+
+
+def _changes(frames: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, tuple[int, int], int]]:
+    """What each picture changes of the one before: a rectangle of shades, 5 where they stay, its corner (x, y), and how
+    long it lasts, ms."""
+    before, part, corner, lasts = None, torch.zeros(0), (0, 0), 0
+    for shades, milliseconds in frames:
+        changed = torch.ones_like(shades, dtype=torch.bool) if before is None else shades != before
+        rows, columns = changed.any(1).nonzero()[:, 0].tolist(), changed.any(0).nonzero()[:, 0].tolist()
+        if rows:
+            if before is not None:
+                yield part, corner, lasts
+            seen = torch.where(changed, shades, _AS_BEFORE)
+            part, corner, lasts = seen[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], (columns[0], rows[0]), 0
+        before, lasts = shades, lasts + milliseconds
+    yield part, corner, lasts

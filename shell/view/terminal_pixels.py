@@ -3,11 +3,9 @@
 import os
 import select
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -47,6 +45,11 @@ def colour_rows(shades: Tensor) -> list[str]:
     return rows
 
 
+def picture_rows(screen: Tensor, line: str, size: os.terminal_size) -> list[str]:
+    """What shows a screen uint8 [H, W] and a line below it in a terminal of that size."""
+    return [*colour_rows(fit(screen, size.columns, size.lines - 1)), line[: size.columns - 1]]
+
+
 def plain_rows(shades: Tensor) -> list[str]:
     """The same in ASCII without colours: a character is the mean of its two pixels."""
     mean = (shades[::2] + shades[1::2]) / 2
@@ -79,7 +82,7 @@ class Terminal:
     def show(self, screen: Tensor, line: str) -> None:
         """A screen uint8 [H, W], and a line; only rows that have changed are sent."""
         size = shutil.get_terminal_size()
-        rows = [*colour_rows(fit(screen, size.columns, size.lines - 1)), line[: size.columns - 1]]
+        rows = picture_rows(screen, line, size)
         parts = []
         if size != self._size:
             self._size, self._shown = size, []
@@ -102,23 +105,22 @@ class Terminal:
 
 @contextmanager
 def open_terminal() -> Iterator[Terminal]:
-    """A terminal that shows nothing but pictures, and hands on each key at once. However one leaves, by an error or a
-    signal, it is afterwards as it was. Raises ValueError where there is none."""
+    """A terminal that shows nothing but pictures, and hands on each key at once. However one leaves, by an error too,
+    it is afterwards as it was. Raises ValueError where there is none."""
     _require_terminal()
     import termios
     import tty
 
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
-    with _leaving_by_signals():
-        try:
-            tty.setcbreak(descriptor)
-            sys.stdout.write(_ENTER)
-            yield Terminal()
-        finally:
-            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-            sys.stdout.write(_LEAVE)
-            sys.stdout.flush()
+    try:
+        tty.setcbreak(descriptor)
+        sys.stdout.write(_ENTER)
+        yield Terminal()
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        sys.stdout.write(_LEAVE)
+        sys.stdout.flush()
 
 
 def _require_terminal() -> None:
@@ -131,19 +133,3 @@ def _require_terminal() -> None:
         _HALF.encode(sys.stdout.encoding)
     except UnicodeEncodeError as error:
         raise ValueError(f"play needs a terminal that shows {_HALF!a}, not {sys.stdout.encoding}") from error
-
-
-@contextmanager
-def _leaving_by_signals() -> Iterator[None]:
-    """Within it, signals that would end the process at once leave by an exception."""
-
-    def leave(number: int, frame: Any) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before: list[Callable[[int, Any], Any] | int | None] = [signal.signal(one, leave) for one in signals]
-    try:
-        yield
-    finally:
-        for one, handler in zip(signals, before):
-            signal.signal(one, handler)

@@ -18,10 +18,12 @@ import matplotlib.image
 import pytest
 
 import armfold
+from armfold import __main__ as beginning
 from armfold.core.bandits import ALGORITHMS
 from armfold.core.envs import ENVIRONMENTS
 from armfold.shell import cli, config
 from armfold.shell.run.result import Row
+from armfold.shell.words import read_words
 from tests.shell.commands import (
     SCRIPT,
     Done,
@@ -792,3 +794,34 @@ def test_a_reader_that_has_gone_is_no_error(
         assert cli.main(words) == 1
         monkeypatch.undo()
     assert capsys.readouterr().err == ""
+
+
+# Before and around it
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ragged:
+    """Options."""
+
+    one: int = 1
+    """What is on one
+    line, in the end."""
+
+
+def test_help_breaks_lines_where_they_are_full(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_words(_Ragged, args=["--help"])
+    assert " What is on one line, in the end. (default: 1)" in capsys.readouterr().out
+    assert read_words(_Ragged, args=["--one", "2"]) == _Ragged(2)
+
+
+def test_an_interrupt_during_imports_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Slow:
+        def main(self) -> int:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("armfold.shell.cli", Slow())
+    assert beginning.main() == 130
+    assert capsys.readouterr() == ("", "armfold: error: interrupted\n")

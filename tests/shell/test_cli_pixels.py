@@ -26,7 +26,7 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 
 from armfold.core import random
-from armfold.shell import backends, cli_pixels_bench, cli_pixels_play, cli_pixels_record, cli_pixels_smoke
+from armfold.shell import backends, cli_pixels, cli_pixels_bench, cli_pixels_play, cli_pixels_record, cli_pixels_smoke
 from armfold.shell.backends.gameboy import BuildError, GameBoy
 from armfold.shell.backends.gameboy.rom import SHIPPED
 from armfold.shell.envs.pixels import GoalEnv, TaskEnv
@@ -111,6 +111,12 @@ def test_an_agent_from_a_file(text: str, place: Path) -> None:
     assert [agent.buttons(t).tolist() for t in range(5)] == [[8, 8], [16, 16], [65, 65], [0, 0], [0, 0]]
 
 
+def test_the_solution_of_a_game_whose_name_is_a_file_here(place: Path) -> None:
+    rom = GameBoy("lantern", 1, threads=1).rom
+    (place / "lantern").write_text("mine")
+    assert make_agent("solution", rom, num_envs=1, actions=("noop",)).steps == len(SOLUTION)
+
+
 # Recording
 
 
@@ -118,9 +124,10 @@ def test_a_gif_of_the_solution(place: Path, capsys: pytest.CaptureFixture[str]) 
     words = ("--agent", "solution", "--scale", 2, "--threads", 1, "--out", "sub/win.gif")
     assert armfold_command("pixels", "record", *words) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("LANTERN: 1 lanes, 42 steps of agent solution\npicture: sub/win.gif (")
+    assert out.startswith("LANTERN: 1 lane, 42 steps of agent solution\npicture: sub/win.gif (")
     assert err == ""
     shown = screens_of(place / "sub" / "win.gif", 2)
+    assert out.endswith(f" KiB, {len(shown)} pictures)\n")
     wanted = [machine.screen[0].clone() for machine in played(42)]
     assert all(torch.equal(got, frame) for (got, _), frame in zip(shown, wanted, strict=True))
     assert sum(milliseconds for _, milliseconds in shown) == pytest.approx(42 * 24 / 59.7275 * 1000 + 1000, abs=6)
@@ -177,6 +184,32 @@ def test_pyboy_records_the_same(place: Path) -> None:
         words = ("--agent", "solution", "--steps", 8, "--every", 2, "--backend", backend, "--quiet")
         assert armfold_command("pixels", "record", *words, "--out", f"{backend}.gif") == 0
     assert (place / "gameboy.gif").read_bytes() == (place / "pyboy.gif").read_bytes()
+
+
+def test_a_recording_that_is_ended_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a signal, which ends the process by itself again afterwards."""
+
+    def watch(play: Play, *_: object) -> Iterator[Tensor]:
+        yield play.machines.screen
+        assert len(list(place.iterdir())) == 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield play.machines.screen
+
+    monkeypatch.setattr(Play, "watch", watch)
+    assert armfold_command("pixels", "record", "--out", "a.gif", *ONE) == 143
+    assert [*place.iterdir()] == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_who_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(cli_pixels, "smoke", lambda argv: seen.append(signal.getsignal(signal.SIGHUP)))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert armfold_command("pixels", "smoke") == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert seen == [signal.SIG_IGN]
 
 
 # Goals
@@ -313,9 +346,9 @@ def test_a_game_that_stands_still_is_told_of(place: Path, capsys: pytest.Capture
     assert armfold_command("pixels", "record", *words, "--num-envs", 2, "--out", "a.png", *rom) == 0
     assert f"2 {told}" in " ".join(capsys.readouterr().err.split())
     assert armfold_command("pixels", "play", *words, "--frames", *rom) == 0
-    assert "1 of 1 lanes met an illegal opcode" in " ".join(capsys.readouterr().err.split())
+    assert "1 of 1 lane met an illegal opcode" in " ".join(capsys.readouterr().err.split())
     refused = armfold_command("pixels", "goal", "--agent", "noop", "--at", 2, "--out", "new", *rom)
-    check_refused(capsys, refused, r"at 2 is no screen to reach: 1 of 1 lanes met an illegal opcode")
+    check_refused(capsys, refused, r"at 2 is no screen to reach: 1 of 1 lane met an illegal opcode")
     assert not (place / "new").exists()
 
 
@@ -479,6 +512,7 @@ def test_a_person_plays(place: Path) -> None:
         game.press("q")
         assert game.end() == 0
         assert "\x1b[25;1H" not in game.text
+        assert game.text.endswith(f"\x1b[?1049lstate: {place / 'here.safetensors'}\r\ngoal: goals/a\r\n")
     machine = GameBoy("lantern", 1, threads=1)
     machine.load_state("here.safetensors")
     read = {name: machine.read_memory(*FACTS["memory"][name])[0].tolist() for name in ("mode", "steps")}
@@ -498,7 +532,7 @@ def test_the_terminal_is_left_as_it_was(number: int | None, status: int) -> None
             game.process.send_signal(number)
         assert game.end() == status
         if not number:
-            assert "LANTERN  step 42" in game.text
+            assert re.search(r"\x1b\[\?1049l.*▀.*LANTERN  step 42", game.text, re.DOTALL)  # its last picture stays
 
 
 # Bad input
@@ -516,6 +550,14 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "agent's actions": ((*RECORD, "--agent", "full/notes.txt"), r"agent 'full/notes\.txt': action 1: unknown .*'mine'"),
     "idle seed": ((*RECORD, "--agent", "noop", "--seed", 1), r"--seed would change nothing: only agent random draws"),
     "idle actions": ((*GOAL, "--actions", "a"), r"--actions would change nothing: only agent random draws"),
+    "other steps": (
+        (*RECORD, "--agent", "solution", "--frames-per-step", 12, "--release-after-frames", 4),
+        r"'solution' would not win with --frames-per-step, --release-after-frames: it needs 24 .* 8 .* power-on",
+    ),
+    "other frames": (
+        ("play", "--frames", "--agent", "solution", "--release-after-frames", 9),
+        r"'solution' would not win with --release-after-frames",
+    ),
     "actions": ((*RECORD, "--actions", "a,rihgt"), r"unknown action 'rihgt': did you mean 'right'"),
     "no actions": ((*RECORD, "--actions", ","), r"actions must name at least one, got ','"),
     "state": ((*RECORD, "--state", "none"), r"state 'none' is not a file"),
@@ -572,6 +614,12 @@ def test_bad_input_costs_one_line(
     words: tuple[object, ...], pattern: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check_refused_untouched(place, capsys, ["pixels", *words], pattern)
+
+
+def test_the_solution_starts_at_power_on(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    GameBoy("lantern", 1, threads=1).save_state(place / "a.safetensors")
+    refused = armfold_command("pixels", *GOAL, "--state", "a.safetensors")
+    check_refused(capsys, refused, r"'solution' would not win with --state: it needs")
 
 
 def test_files_of_another_game(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,11 +57,34 @@ def test_mode_is_chosen_by_the_number_of_calls() -> None:
 
 def test_without_a_compiler_auto_warns_once_and_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
+    monkeypatch.delenv("TORCH_INDUCTOR_INSTALL_GXX", raising=False)
     compiled._compiler_found.cache_clear()
+    compiled._warn_of_eager.cache_clear()
     try:
         with pytest.warns(UserWarning, match="no compiler found"):
             assert compiled.choose(compiled.advance, "auto", device=CPU, calls=1e9) == (compiled.advance, False)
         assert compiled.choose(compiled.advance, "auto", device=CPU, calls=1e9) == (compiled.advance, False)
+    finally:
+        compiled._compiler_found.cache_clear()
+
+
+@pytest.mark.parametrize(("cxx", "found"), [(None, False), ("clang++", True), ("icpx", False)])
+def test_on_needs_the_compiler_that_inductor_takes(
+    monkeypatch: pytest.MonkeyPatch, cxx: str | None, found: bool
+) -> None:
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: name if name == "clang++" else None)
+    monkeypatch.setattr(compiled.sys, "platform", "linux")
+    monkeypatch.delenv("TORCH_INDUCTOR_INSTALL_GXX", raising=False)
+    monkeypatch.delenv("CXX", raising=False)
+    if cxx is not None:
+        monkeypatch.setenv("CXX", cxx)
+    compiled._compiler_found.cache_clear()
+    try:
+        if found:
+            assert compiled.choose(compiled.advance, "on", device=CPU, calls=1)[1]
+        else:
+            with pytest.raises(ValueError, match=r"compile='on' needs a C\+\+ compiler \(g\+\+"):
+                compiled.choose(compiled.advance, "on", device=CPU, calls=1)
     finally:
         compiled._compiler_found.cache_clear()
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from armfold.shell.backends.gameboy import GameBoy
 from armfold.shell.backends.gameboy.rom import SHIPPED
 from armfold.shell.cli_pixels_bench import bench
 from armfold.shell.envs.pixel_tasks import memory_task
+from armfold.shell.run import pixels_bench
 from armfold.shell.run.pixels_bench import about, bytes_held, cpu_allocations, divergence, measure
 from armfold.shell.run.pixels_player import Player, Settings, cut_off
 from bench import pixels as suite
@@ -110,6 +112,15 @@ def test_a_gpu_is_timed_by_its_events() -> None:
     assert record["ms_per_step"] > 0
 
 
+def test_the_clock_is_of_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever one torch takes where it is told of none."""
+    streams: list[object] = []
+    monkeypatch.setattr(torch.cuda, "Event", lambda **_: SimpleNamespace(record=lambda *on: streams.append(on)))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: f"stream of {device}")
+    pixels_bench.Clock(torch.device("cuda:1"), 3).mark()
+    assert streams == [("stream of cuda:1",)]
+
+
 # What makes it fail
 
 
@@ -132,6 +143,18 @@ def test_slower_than_the_baseline_fails(
     assert record["pass"] == (code == 0)
     assert record["baseline_env_steps_per_sec"] == pytest.approx(factor * measured["env_steps_per_sec"])
     assert ("below 0.95x; again: armfold pixels bench --num-envs=2" in err) == (code == 1)
+
+
+def test_a_line_that_was_torn_is_left_out_and_glues_to_nothing(
+    words: list[str], measured: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = json.dumps({**measured, "env_steps_per_sec": measured["env_steps_per_sec"] / 2})
+    Path("old.jsonl").write_text(whole + "\n" + whole[:40])
+    assert bench([*words, "--baseline", "old.jsonl", "--jsonl", "old.jsonl"]) == 0
+    assert "old.jsonl, line 2, is no JSON: left out" in " ".join(capsys.readouterr().err.split())
+    first, torn, last = Path("old.jsonl").read_text().splitlines()
+    assert (first, torn) == (whole, whole[:40])
+    assert strict_json(last)["pass"]
 
 
 @pytest.mark.parametrize(("most", "code"), [(10**9, 0), (1, 1)])
@@ -177,7 +200,9 @@ def test_a_baseline_of_something_else_fails_and_the_record_is_kept(
     [
         (None, r"baseline old\.jsonl is not a file"),
         ("", r"baseline old\.jsonl has no records"),
-        *((text, r"baseline old\.jsonl cannot be read") for text in ("{}", "not json", "[1]", '{"config": {}}')),
+        *((text, r"baseline old\.jsonl cannot be read") for text in ("{}", "[1]", '{"config": {}}')),
+        ("not json", r"baseline old\.jsonl has no records"),
+        ("\udc89PNG", r"baseline old\.jsonl is no text: give a file"),
         ('{"config": [], "env_steps_per_sec": 1}', r"baseline old\.jsonl cannot be read"),
         ("no speed", r"baseline old\.jsonl has a record of nan env-steps a second"),
     ],
@@ -187,7 +212,7 @@ def test_a_baseline_that_cannot_be_is_refused_before_anything_is_measured(
 ) -> None:
     if text is not None:
         text = json.dumps({**measured, "env_steps_per_sec": float("nan")}) if text == "no speed" else text
-        Path("old.jsonl").write_text(text)
+        Path("old.jsonl").write_bytes(text.encode(errors="surrogateescape"))
     monkeypatch.delattr(cli_pixels_bench, "measure")
     with pytest.raises(ValueError, match=message):
         bench([*words, "--baseline", "old.jsonl"])
@@ -373,7 +398,7 @@ def test_where_the_game_cannot_be_played_the_suite_says_so(
 
 def test_a_game_that_stands_still_is_no_benchmark(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """PyBoy would never come back from it."""
-    with pytest.raises(benchmark.CannotRunError, match=r"illegal\.gb': 1 of 1 lanes met an illegal opcode"):
+    with pytest.raises(benchmark.CannotRunError, match=r"illegal\.gb': 1 of 1 lane met an illegal opcode"):
         suite.require_game(options(rom=str(illegal_rom(tmp_path))))
 
 

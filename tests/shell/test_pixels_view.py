@@ -1,6 +1,8 @@
 """Screens as pictures and in a terminal, what its keys mean, and goals as files."""
 
 import os
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,31 @@ def test_a_gif_holds_every_frame_for_its_time(tmp_path: Path) -> None:
         shown = [(shades(frame), frame.info["duration"]) for frame in ImageSequence.Iterator(image)]
     assert [duration for _, duration in shown] == [40, 50, 1000]
     assert all(torch.equal(got, frame) for (got, _), frame in zip(shown, frames, strict=True))
+
+
+def test_equal_pictures_of_a_gif_are_one(tmp_path: Path) -> None:
+    corner = RAMP.clone()
+    corner[-3:, -2:] ^= 1
+    frames = [RAMP, RAMP, corner, corner, corner, RAMP]
+    assert write_gif(tmp_path / "a.gif", iter(frames), "green", [20, 30, 40, 50, 60, 70]) == 3
+    with Image.open(tmp_path / "a.gif") as image:
+        shown = [(shades(frame, "green"), frame.info["duration"]) for frame in ImageSequence.Iterator(image)]
+    assert [duration for _, duration in shown] == [50, 150, 70]
+    assert all(torch.equal(got, frame) for (got, _), frame in zip(shown, (RAMP, corner, RAMP), strict=True))
+
+
+def test_a_gif_keeps_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Image.Image]] = []
+    init = Image.Image.__init__
+    monkeypatch.setattr(Image.Image, "__init__", lambda image: (made.append(weakref.ref(image)), init(image))[1])
+
+    def frames() -> Iterator[Tensor]:
+        for i in range(9):
+            yield RAMP.roll(i, 1)
+            assert sum(image() is not None for image in made) <= 3
+
+    assert write_gif(tmp_path / "a.gif", frames(), "grey", [40] * 9) == 9
+    assert len(made) >= 9
 
 
 def test_a_gif_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -138,7 +165,7 @@ def test_keys(typed: str, keys: list[str]) -> None:
 
 
 def test_a_terminal_sends_what_has_changed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(terminal_pixels.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+    monkeypatch.setattr(terminal_pixels.shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((80, 24)))
     terminal, screen = terminal_pixels.Terminal(), torch.zeros(72, 80, dtype=torch.uint8)
     terminal.show(screen, "x" * 100)
     first = capsys.readouterr().out
