@@ -309,7 +309,7 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("batch", [(3,), *(pytest.param(batch, marks=pytest.mark.slow) for batch in ((), (2, 3)))])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_agree_in_every_variant(name: str, batch: tuple[int, ...], variants) -> None:
     lane = {(): (1, 1), (3,): (1,), (2, 3): ()}[batch]

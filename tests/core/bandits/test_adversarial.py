@@ -142,7 +142,7 @@ def advised(name, made, *batch, arms):
 
 @every
 @pytest.mark.parametrize("sleeping", [False, True])
-@pytest.mark.parametrize("arms", [2, 5])
+@pytest.mark.parametrize("arms", [pytest.param(2, marks=pytest.mark.slow), 5])
 def test_laws_are_those_of_plain_references(name, arms, sleeping):
     """Four lanes of 150 steps, each of which plays what the reference's law draws. Sleeping arms have no part of the
     law, and what is left of it keeps the ratios of the weights."""

@@ -47,6 +47,7 @@ from tests.tiers import thinned
 DEPENDS_ON_ARMS = WEIGHS_BY_PROPENSITY | {"successive_halving", "track_and_stop", "glr_kl_ucb"}
 
 every_form = pytest.mark.parametrize("form", FORMS)
+half_of_the_forms = pytest.mark.parametrize("form", thinned(FORMS, keep=2))  # the others are slow
 
 
 def assert_works(form, bandit, state, arms, batch):
@@ -63,7 +64,7 @@ def assert_works(form, bandit, state, arms, batch):
 # --- arms added
 
 
-@every_form
+@half_of_the_forms
 @pytest.mark.parametrize("batch", [(2, 3), pytest.param((), marks=pytest.mark.slow)])
 def test_added_arms_come_last_and_are_fresh(form, batch):
     state, more = played(form, batch)[0], make(form, arms=K + 2)
@@ -80,7 +81,7 @@ def test_added_arms_come_last_and_are_fresh(form, batch):
     assert_works(form, more, grown, K + 2, batch)
 
 
-@every_form
+@half_of_the_forms
 @pytest.mark.parametrize("batch", [(2, 3), pytest.param((), marks=pytest.mark.slow)])
 def test_what_was_added_can_be_removed(form, batch):
     state, more = played(form, batch)[0], make(form, arms=K + 2)
@@ -113,7 +114,7 @@ def test_an_arm_never_played_might_as_well_not_be_there(form):
 # --- arms removed
 
 
-@every_form
+@half_of_the_forms
 @pytest.mark.parametrize("batch", [(2, 3), pytest.param((), marks=pytest.mark.slow)])
 def test_arms_that_stay_move_up_and_keep_what_is_known_of_them(form, batch):
     state, fewer = played(form, batch, arms=5)[0], make(form)

