@@ -37,7 +37,7 @@ def some(batch, seed=7):
     return random.bernoulli(keys(batch, seed), 0.5, (K,))
 
 
-@every_form
+@pytest.mark.parametrize("form", thinned(FORMS, keep=2))
 def test_what_is_not_available_is_never_chosen(form):
     """4,096 lanes with masks of all kinds; where nothing is available the action is -1 and the law 0."""
     bandit, batch = make(form), (1024, 4)

@@ -120,7 +120,7 @@ def test_state_is_a_documented_named_tuple_of_tensors(form, batch):
         assert re.search(rf"    {field}: Tensor  # \[\*B.*\w", source), field
 
 
-@every_form
+@half_of_the_forms
 def test_functions_are_pure(form):
     bandit = make(form)
     state, obs, action, reward = played(form, (4,))
