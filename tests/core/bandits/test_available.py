@@ -135,7 +135,7 @@ def masked_step(state, rng, obs, action, reward, available, *, bandit):
     return learned, bandit.select(learned, rng, obs, available=available), law
 
 
-@every_form
+@pytest.mark.parametrize("form", thinned(FORMS, keep=2))
 def test_a_masked_batch_is_its_lanes_one_by_one_and_its_vmap(form, variants):
     state, obs, action, reward = played(form, (4,))
     step = partial(masked_step, bandit=make(form))

@@ -149,7 +149,7 @@ def test_positions_of_arms_are_renumbered():
 # --- both
 
 
-@every_form
+@half_of_the_forms
 def test_changes_are_pure(form):
     check_pure(partial(add_arms, make(form, arms=4)), played(form, (4,))[0], keys((4,)))
     check_pure(partial(remove_arms, make(form, arms=2), removed=[1]), played(form, (4,))[0], keys((4,)))
@@ -254,7 +254,7 @@ def log(form, batch, rows=6, propensities=False):
     return Logged(obs, action, reward, random.uniform(keys(batch, 24), (rows,)) if propensities else None)
 
 
-@every_form
+@half_of_the_forms
 @pytest.mark.parametrize(("batch", "propensities"), [((), False), ((2, 3), True)])
 def test_a_warm_start_is_a_fold_of_updates(form, batch, propensities):
     bandit, logged, rng = make(form), log(form, batch, propensities=propensities), keys(batch, 4)

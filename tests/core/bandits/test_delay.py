@@ -71,7 +71,7 @@ def contexts(batch, t):
 
 
 @pytest.mark.parametrize("delay", [1, 4])
-@pytest.mark.parametrize("batch", [(), (5,), (2, 3)])
+@pytest.mark.parametrize("batch", [(5,), *(pytest.param(batch, marks=pytest.mark.slow) for batch in ((), (2, 3)))])
 @pytest.mark.parametrize("name", ["ucb1", "epsilon_greedy", "lin_ucb"])
 def test_each_reward_is_learned_with_its_own_step(name, batch, delay):
     features = {"features": D} if ALGORITHMS[name].contextual else {}
