@@ -22,19 +22,42 @@ _M0, _M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85  # Weyl increments of the key
 _ROUNDS = 10
 _LOW32 = 0xFFFFFFFF
+_FEW = 1 << 13  # blocks, up to which eager calls cost more than what they compute
 
 
 def _philox(seed: Tensor, counter: Tensor) -> Words:
     """Four words in [0, 2**32), as int64, of Philox4x32-10 with a 64-bit key and a 64-bit counter."""
     # int64 products and sums wrap as unsigned ones do, and only the low 32 bits of any value matter until it is
     # multiplied: so words are masked there and at the end, nowhere else.
+    pairs = not torch.compiler.is_compiling() and counter.numel() <= _FEW
+    c0, c1, c2, c3 = (_rounds_of_pairs if pairs else _rounds)(seed, counter)
+    return c0 & _LOW32, c1 & _LOW32, c2 & _LOW32, c3 & _LOW32
+
+
+def _rounds(seed: Tensor, counter: Tensor) -> Words:
+    """Ten rounds, each word a tensor: compiled, they are one loop without temporaries."""
     k0, k1 = seed, seed >> 32
     c0, c1 = counter, counter >> 32
     c2 = c3 = torch.zeros_like(counter)
     for i in range(_ROUNDS):
         p0, p1 = (c0 & _LOW32) * _M0, (c2 & _LOW32) * _M1
         c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ (k0 + i * _W0), p1, (p0 >> 32) ^ c3 ^ (k1 + i * _W1), p0
-    return c0 & _LOW32, c1 & _LOW32, c2 & _LOW32, c3 & _LOW32
+    return c0, c1, c2, c3
+
+
+def _rounds_of_pairs(seed: Tensor, counter: Tensor) -> Words:
+    """The same, two words to a tensor: eager, every operation is a call that costs more than the work on few blocks."""
+    pair = torch.arange(2, device=counter.device).reshape(2, *(1,) * counter.ndim)
+    multiplier, increment = pair * (_M1 - _M0) + _M0, pair * (_W1 - _W0) + _W0
+    key = torch.stack((seed, seed >> 32)).reshape(2, *(1,) * (counter.ndim - seed.ndim), *seed.shape)
+    even = torch.stack((counter, torch.zeros_like(counter)))  # c0, c2
+    odd = torch.stack((counter >> 32, torch.zeros_like(counter)))  # c1, c3
+    for _ in range(_ROUNDS):
+        product = even.bitwise_and_(_LOW32).mul_(multiplier).flip(0)
+        even, odd = (product >> 32) ^ odd ^ key, product
+        key.add_(increment)
+    (c0, c2), (c1, c3) = even.unbind(), odd.unbind()
+    return c0, c1, c2, c3
 
 
 def _blocks(rng: Tensor, shape: Sequence[int], first: int = 0) -> Words:

@@ -81,8 +81,18 @@ def test_philox_meets_the_published_zero_vector() -> None:
 @given(st.lists(st.tuples(INT64, INT64), min_size=1, max_size=20))
 @example([(-1, -1), (-(2**63), -(2**63)), (2**63 - 1, 2**63 - 1), (0, ONES), (ONES, 2**32), (-(2**32), -ONES)])
 def test_philox_equals_the_reference(pairs: list[tuple[int, int]]) -> None:
-    words = random._philox(*torch.tensor(pairs).unbind(-1))
-    assert torch.stack(words, -1).tolist() == [list(block(*pair)) for pair in pairs]
+    seeds, counters = torch.tensor(pairs).unbind(-1)
+    want = [list(block(*pair)) for pair in pairs]
+    for rounds in (random._rounds, random._rounds_of_pairs):
+        words = torch.stack(rounds(seeds, counters), -1) & ONES
+        assert words.tolist() == want
+
+
+def test_draws_are_the_same_however_many_there_are() -> None:
+    few, more = random._FEW, 2 * random._FEW
+    drawn = random.bits(keys(3), (more,))  # word by word; a few at once would be drawn in pairs of words
+    assert torch.equal(drawn[:, : few // 4], random.bits(keys(3), (few // 4,)))
+    assert torch.equal(drawn[1, :few], random.bits(keys(3)[1], (few,)))
 
 
 @given(INT64, INT64, INT64)
