@@ -59,10 +59,11 @@ def same_result(x: Result, y: Result) -> bool:
     return first.keys() == second.keys() and all(same_bits(first[name], second[name]) for name in first)
 
 
-def heed_interrupts() -> None:
-    """For `preexec_fn` of a process that is to be interrupted: whoever starts the tests in the background has SIGINT
-    ignored, and so would it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def heed_signals() -> None:
+    """For `preexec_fn` of a process that is to be sent one: whoever starts the tests in the background has SIGINT
+    ignored, or with nohup SIGHUP, and so would it."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Interruption(BaseException):

@@ -36,7 +36,7 @@ from armfold.shell.run.pixels import MachineSettings, Play, Timing, make_agent, 
 from armfold.shell.store.goals import load_goal
 from armfold.shell.view.pixels import tile
 from tests.shell.commands import SCRIPT, armfold_command, check_refused, check_refused_untouched
-from tests.shell.helpers import files
+from tests.shell.helpers import files, heed_signals
 from tests.shell.test_pixels_bench import illegal_rom
 from tests.shell.test_pixels_view import shades
 
@@ -443,7 +443,8 @@ class AtTerminal:
         environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         argv = [str(word) for word in (SCRIPT, "pixels", "play", *words)]
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), self.theirs)
-        self.process = subprocess.Popen(argv, **streams, env={**environ, "PYTHONIOENCODING": "utf-8"})
+        environ["PYTHONIOENCODING"] = "utf-8"
+        self.process = subprocess.Popen(argv, **streams, env=environ, preexec_fn=heed_signals)
 
     def wait_for(self, pattern: str) -> None:
         """Until it has said that, since the last time."""

@@ -218,10 +218,11 @@ def test_a_worker_that_is_killed_half_way_does_not_show(ray: Any, world: str, pl
     assert not (place / "armed").exists(), "no worker was killed"
     assert results(place / "remote") == results(place / "local")
     assert (remote.regret == local.regret).all()
-    # 120 lanes, two shards of 600 steps. The second worker has gone on from a checkpoint, of step 256 or later.
+    # 120 lanes, two shards of 600 steps. The second worker has gone on from a checkpoint: of step 256, or of an earlier
+    # one where these took longer than the host waits.
     pulls = sorted(int(path.read_text()) for path in place.glob("pulls-*") if path.name != f"pulls-{os.getpid()}")
     assert pulls[0] == 399
-    assert 256 <= 2 * 600 - pulls[1] <= 399
+    assert 0 < 2 * 600 - pulls[1] <= 399
     assert len(pulls) == 2
 
 

@@ -30,7 +30,7 @@ from armfold.shell.run import bandit as runner
 from armfold.shell.view import dashboard, progress
 from armfold.shell.view.dashboard import Dashboard
 from armfold.shell.view.progress import Glimpse
-from tests.shell.helpers import heed_interrupts, interrupt_run, learner, run, same_result
+from tests.shell.helpers import heed_signals, interrupt_run, learner, run, same_result
 
 SCRIPT = Path(sys.executable).parent / "armfold"
 NAMES = ["kl_ucb", "linear_epsilon_greedy", "some.package.learners:optimist", "ucb1", "moss"]
@@ -390,7 +390,7 @@ def in_terminal(*argv: object, width: int, height: int, interrupt: bytes | None 
     environ |= {"TERM": "xterm", "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
     words = [str(word) for word in argv]
     with subprocess.Popen(
-        words, stdin=slave, stdout=subprocess.PIPE, stderr=slave, env=environ, preexec_fn=heed_interrupts
+        words, stdin=slave, stdout=subprocess.PIPE, stderr=slave, env=environ, preexec_fn=heed_signals
     ) as process:
         sent = b""
         reading = True

@@ -32,7 +32,7 @@ from armfold.shell.envs.gymnasium import BanditGym, BanditVectorEnv
 from armfold.shell.envs.pufferlib import BanditPufferEnv, Received, lane_keys, make_vector, unpack
 from armfold.shell.envs.vector import VectorEnv
 from tests.purity import same_bits
-from tests.shell.helpers import ARMS, FEATURES, heed_interrupts, labelled, run
+from tests.shell.helpers import ARMS, FEATURES, heed_signals, labelled, run
 
 ROOT = Path(__file__).parents[2]
 N = 70  # lanes: no multiple of what fills a vector
@@ -519,7 +519,7 @@ def test_workers_do_not_outlive_a_program_that_is_killed(how: signal.Signals) ->
     )
     with subprocess.Popen(
         [sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, preexec_fn=heed_interrupts,
+        start_new_session=True, preexec_fn=heed_signals,
     ) as process:  # fmt: skip
         workers = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]  # type: ignore[union-attr]
         assert len(workers) == 2
