@@ -53,9 +53,8 @@ def _rounds_of_pairs(seed: Tensor, counter: Tensor) -> Words:
     even = torch.stack((counter, torch.zeros_like(counter)))  # c0, c2
     odd = torch.stack((counter >> 32, torch.zeros_like(counter)))  # c1, c3
     for _ in range(_ROUNDS):
-        product = even.bitwise_and_(_LOW32).mul_(multiplier).flip(0)
-        even, odd = (product >> 32) ^ odd ^ key, product
-        key.add_(increment)
+        product = ((even & _LOW32) * multiplier).flip(0)
+        even, odd, key = (product >> 32) ^ odd ^ key, product, key + increment
     (c0, c2), (c1, c3) = even.unbind(), odd.unbind()
     return c0, c1, c2, c3
 
